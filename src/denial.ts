@@ -1,0 +1,69 @@
+/**
+ * Every way to be refused. One row is the whole answer: status, the words the caller sees, the challenge, the level
+ * of the log line. The keys are the closed list of reason codes, the same in log, metrics, `explain` and policy tests.
+ *
+ * Statuses: RFC 9110 §15; 421 RFC 9110 §15.5.20; 431 RFC 6585 §5; challenges RFC 6750 §3.
+ */
+
+/** What `WWW-Authenticate` says (RFC 6750 §3.1): nothing, the bare scheme, or the scheme with an error code. */
+export type Challenge = 'none' | 'bare' | 'invalid_token' | 'insufficient_scope' | 'invalid_request';
+
+export interface DenialRow {
+  readonly status: number;
+  /** Title of the problem document: says what the caller can do, never which rule or user. */
+  readonly title: string;
+  readonly challenge: Challenge;
+  readonly level: 'info' | 'warn';
+}
+
+const row = (
+  status: number,
+  title: string,
+  challenge: Challenge = 'none',
+  level: DenialRow['level'] = 'warn',
+): DenialRow => Object.freeze({ status, title, challenge, level });
+
+export const DENIALS = Object.freeze({
+  // The message itself (before any rule looks).
+  malformed_request: row(400, 'The request could not be read'),
+  malformed_head: row(400, 'A header field is malformed'),
+  malformed_target: row(400, 'The request target is malformed'),
+  ambiguous_path: row(400, 'The path can be read in more than one way'),
+  ambiguous_framing: row(400, 'The length of the request is ambiguous'),
+  host_missing: row(400, 'The request names no host'),
+  host_ambiguous: row(400, 'The request names its host in more than one way'),
+  authorization_repeated: row(400, 'More than one Authorization field', 'invalid_request'),
+  forwarded_malformed: row(400, 'A forwarding header field is malformed'),
+  method_unsupported: row(501, 'This method is not supported'),
+  upgrade_unsupported: row(501, 'This upgrade is not supported'),
+  upgrade_malformed: row(400, 'The upgrade request is malformed'),
+  version_unsupported: row(505, 'This HTTP version is not supported'),
+  expectation_unsupported: row(417, 'This expectation is not supported'),
+  head_too_large: row(431, 'The header fields are too large'),
+  too_many_fields: row(431, 'There are too many header fields'),
+  head_timeout: row(408, 'The request head took too long'),
+  body_timeout: row(408, 'The request body took too long'),
+  wrong_host: row(421, 'This server does not answer for that host'),
+  // Where it comes from.
+  address_denied: row(403, 'This address may not connect'),
+  connections_exhausted: row(503, 'Too many connections'),
+  client_denied: row(403, 'This address may not use this path'),
+  // What it asks for.
+  route_unknown: row(403, 'Nothing here for you'),
+  route_denied: row(403, 'This path is closed'),
+  // Who asks.
+  credential_missing: row(401, 'A credential is needed', 'bare', 'warn'),
+  credential_invalid: row(401, 'The credential is not valid', 'invalid_token'),
+  credential_expired: row(401, 'The credential is no longer valid', 'invalid_token'),
+  credential_not_yet_valid: row(401, 'The credential is not valid yet', 'invalid_token'),
+  credential_malformed: row(400, 'The credential is malformed', 'invalid_request'),
+  credential_ambiguous: row(400, 'More than one credential', 'invalid_request'),
+  permission_missing: row(403, 'The credential does not allow this', 'insufficient_scope'),
+  // Life of the process.
+  draining: row(503, 'The server is shutting down', 'none', 'info'),
+}) satisfies Record<string, DenialRow>;
+
+/** Stable code of a refusal. */
+export type DenialReason = keyof typeof DENIALS;
+
+export const DENIAL_REASONS = Object.freeze(Object.keys(DENIALS)) as readonly DenialReason[];

@@ -1,0 +1,44 @@
+import type { DenialReason } from './denial.js';
+import type { FailureReason } from './failure.js';
+import type { Identity } from './identity/identity.js';
+import type { Route } from './policy/policy.js';
+
+/** How an exchange ended. One exchange, one ending, one record. */
+export type Outcome =
+  | { readonly kind: 'permitted' }
+  | { readonly kind: 'denied'; readonly reason: DenialReason }
+  | { readonly kind: 'failed'; readonly reason: FailureReason };
+
+/**
+ * What is known of one request when it has ended. Everything that came from outside (`method`, `path`, `query`,
+ * `host`, `userAgent`) is raw here: `observe/` is the only reader, and cleans before it writes.
+ */
+export interface ExchangeRecord {
+  readonly requestId: string;
+  readonly startedAtMs: number;
+  readonly durationMs: number;
+  readonly listener: string;
+  readonly scheme: 'http' | 'https';
+  readonly protocol: '1.0' | '1.1' | '2' | 'unknown';
+  readonly method: string;
+  /** Raw path without the query; empty when the head was unreadable. */
+  readonly path: string;
+  readonly query: string | null;
+  readonly host: string | null;
+  readonly userAgent: string | null;
+  readonly peer: string;
+  /** After trusted proxies; null where it was not established. */
+  readonly client: string | null;
+  readonly route: Route | null;
+  readonly identity: Identity | null;
+  /** First 6 hex digits of the SHA-256 of the credential shown, valid or not. */
+  readonly credentialFingerprint: string | null;
+  readonly outcome: Outcome;
+  readonly status: number;
+  readonly upstream: string | null;
+  /** Until the first byte of the upstream's answer. */
+  readonly upstreamMs: number | null;
+  readonly bytesIn: number;
+  readonly bytesOut: number;
+  readonly stream: 'none' | 'sse' | 'ws';
+}

@@ -1,0 +1,34 @@
+/**
+ * Every way for a permitted request to go wrong. `where` picks the blame: it alone decides the level of the log line
+ * and whether the caller gets an answer at all.
+ */
+export type FailurePlace = 'client' | 'upstream' | 'sidecar';
+
+export interface FailureRow {
+  readonly where: FailurePlace;
+  /** 499 is never sent: it is what the log says when nobody was left to answer. */
+  readonly status: number;
+  readonly title: string;
+  readonly level: 'info' | 'warn' | 'error';
+}
+
+const row = (where: FailurePlace, status: number, title: string, level: FailureRow['level']): FailureRow =>
+  Object.freeze({ where, status, title, level });
+
+export const FAILURES = Object.freeze({
+  client_gone: row('client', 499, 'The client went away', 'info'),
+  client_body_broken: row('client', 400, 'The request body ended early', 'warn'),
+  client_body_timeout: row('client', 408, 'The request body took too long', 'warn'),
+  upstream_refused: row('upstream', 502, 'The service behind is not reachable', 'error'),
+  upstream_not_loopback: row('upstream', 502, 'The service behind is not reachable', 'error'),
+  upstream_gone: row('upstream', 502, 'The service behind closed the connection', 'error'),
+  upstream_malformed: row('upstream', 502, 'The service behind gave an invalid answer', 'error'),
+  upstream_timeout: row('upstream', 504, 'The service behind did not answer in time', 'error'),
+  upstream_saturated: row('upstream', 503, 'The service behind is busy', 'warn'),
+  sidecar_error: row('sidecar', 500, 'Internal error', 'error'),
+}) satisfies Record<string, FailureRow>;
+
+/** Stable code of a failure. */
+export type FailureReason = keyof typeof FAILURES;
+
+export const FAILURE_REASONS = Object.freeze(Object.keys(FAILURES)) as readonly FailureReason[];

@@ -1,0 +1,230 @@
+/**
+ * The compiled policy: everything a request needs, decided when the file was read. Deeply frozen; a new file makes a
+ * new Policy, and a request keeps the one it started with.
+ */
+import type { CidrSet } from '../net/cidr-set.js';
+import type { Secret } from '../secret/secret.js';
+import type { Issue } from './issue.js';
+import type { RouteTable } from './route-table.js';
+import type { TokenTable } from './token-table.js';
+
+export interface Policy {
+  /** First 12 hex digits of the SHA-256 of the policy's text: names the policy in logs. */
+  readonly version: string;
+  /** Path of the file, as the user wrote it. */
+  readonly file: string;
+  readonly listeners: readonly Listener[];
+  /** Every upstream any route or listener uses, once. */
+  readonly upstreams: readonly Upstream[];
+  readonly upstreamExposure: UpstreamExposure;
+  readonly authenticators: ReadonlyMap<string, Authenticator>;
+  /** Role name → permissions. */
+  readonly roles: ReadonlyMap<string, readonly string[]>;
+  /** Absolute path of the private state directory. */
+  readonly stateDir: string;
+  readonly log: LogSettings;
+  readonly admin: Bind | null;
+  /** How long open exchanges may go on after SIGTERM. */
+  readonly drainMs: number;
+  readonly tests: readonly PolicyTest[];
+  /** Things worth saying at every start: `unsafe_…` keys, environment secrets, shadowed routes. */
+  readonly warnings: readonly Issue[];
+}
+
+/** Where in the policy's text something stands. */
+export interface Position {
+  readonly line: number;
+  readonly column: number;
+}
+
+export interface Bind {
+  /** IP literal, without brackets. */
+  readonly host: string;
+  readonly port: number;
+  readonly loopback: boolean;
+  readonly position: Position;
+}
+
+export type Listener = HttpListener | RedirectListener;
+
+export interface HttpListener {
+  readonly type: 'http';
+  readonly name: string;
+  readonly position: Position;
+  readonly bind: Bind;
+  /** Lower case, no port, no trailing dot. Null: any host. */
+  readonly hosts: ReadonlySet<string> | null;
+  /** Null: plain HTTP. */
+  readonly tls: TlsSettings | null;
+  /** The socket's peer must be in it. Null: any. */
+  readonly allowFrom: CidrSet | null;
+  /** Peers whose X-Forwarded-* are believed. */
+  readonly trustedProxies: CidrSet;
+  readonly routes: RouteTable;
+  readonly limits: ListenerLimits;
+  readonly timeouts: ListenerTimeouts;
+  /** Lower-case names of request fields that never reach the upstream. */
+  readonly stripRequestHeaders: ReadonlySet<string>;
+}
+
+export interface RedirectListener {
+  readonly type: 'redirect';
+  readonly name: string;
+  readonly position: Position;
+  readonly bind: Bind;
+  /** Lower case; the first is used when the request's host is none of them. Never empty. */
+  readonly hosts: readonly string[];
+  /** Port in the Location; 443 is left out of it. */
+  readonly httpsPort: number;
+  readonly allowFrom: CidrSet | null;
+  readonly limits: ListenerLimits;
+  readonly timeouts: ListenerTimeouts;
+}
+
+export type TlsSettings =
+  | {
+      readonly kind: 'files';
+      /** The first answers when no name matches. Names are those of the certificate (SAN). Never empty. */
+      readonly certificates: readonly CertificatePair[];
+    }
+  | {
+      readonly kind: 'self_signed';
+      /** Names and addresses for the certificate; made under `stateDir` when absent. Never empty. */
+      readonly names: readonly string[];
+    };
+
+export interface CertificatePair {
+  /** Absolute paths. */
+  readonly certFile: string;
+  readonly keyFile: string;
+  readonly certPem: string;
+  readonly key: Secret;
+}
+
+export interface ListenerLimits {
+  /** Bytes of the request head (request line and fields). */
+  readonly headBytes: number;
+  readonly headFields: number;
+  /** Open connections at once. */
+  readonly connections: number;
+}
+
+/** All in milliseconds; `Infinity` where the policy says `none`. */
+export interface ListenerTimeouts {
+  readonly handshakeMs: number;
+  readonly headMs: number;
+  /** Idle time between two pieces of a request body. */
+  readonly bodyMs: number;
+  /** Until the first byte of the upstream's answer. */
+  readonly upstreamMs: number;
+  readonly keepAliveMs: number;
+}
+
+export interface Upstream {
+  /** Stable name for metrics: `127.0.0.1:7833`, `unix:/run/queen.sock`. */
+  readonly name: string;
+  /** `Host` origin as the upstream itself would write it in a Location, e.g. `127.0.0.1:7833`; empty for a socket. */
+  readonly authority: string;
+  readonly target:
+    | { readonly kind: 'tcp'; readonly host: string; readonly port: number }
+    | { readonly kind: 'unix'; readonly path: string };
+  /** False only under `unsafe_remote_upstream`: then the address is not checked at connect. */
+  readonly mustBeLoopback: boolean;
+}
+
+export type UpstreamExposure =
+  { readonly mode: 'refuse' } | { readonly mode: 'warn' } | { readonly mode: 'firewalled'; readonly why: string };
+
+export interface Route {
+  readonly name: string;
+  /** Place in the listener's list: the lowest that matches wins. */
+  readonly index: number;
+  readonly listener: string;
+  readonly position: Position;
+  /** The pattern as written; logs print it as `http.route`. */
+  readonly pattern: string;
+  /** Upper case. Null: any method. */
+  readonly methods: ReadonlySet<string> | null;
+  readonly access: RouteAccess;
+  /** The client (after trusted proxies) must be in it. Null: any. */
+  readonly from: CidrSet | null;
+  /** Null only where access is deny. */
+  readonly upstream: Upstream | null;
+  /** Credential to show the upstream: field name (lower case) and value. */
+  readonly upstreamAuth: { readonly field: string; readonly value: Secret } | null;
+  /** In the order written. Empty only where access is public or deny. */
+  readonly authenticators: readonly Authenticator[];
+  /** `%2F` in the path is allowed, as part of a segment. */
+  readonly encodedSlash: boolean;
+  readonly bodyMs: number;
+  readonly upstreamMs: number;
+}
+
+export type RouteAccess =
+  | { readonly kind: 'public' }
+  | { readonly kind: 'deny' }
+  /** Any one of these names (permissions or roles) is enough. Never empty. */
+  | { readonly kind: 'require'; readonly anyOf: readonly string[] };
+
+/** Where a credential may be shown. Only enabled carriers count. */
+export type Carrier = 'authorization' | 'x_api_key' | 'x_guardbee_token' | 'subprotocol';
+
+export const CARRIERS: readonly Carrier[] = ['authorization', 'x_api_key', 'x_guardbee_token', 'subprotocol'];
+
+export type Authenticator = BearerAuthenticator;
+
+export interface BearerAuthenticator {
+  readonly type: 'bearer';
+  readonly name: string;
+  readonly realm: string;
+  readonly carriers: ReadonlySet<Carrier>;
+  readonly tokens: TokenTable;
+}
+
+/** Who a token stands for. */
+export interface TokenEntry {
+  readonly name: string;
+  readonly authenticator: string;
+  /** 64 lowercase hex digits. */
+  readonly sha256: string;
+  readonly roles: readonly string[];
+  /** Role names, the permissions of those roles, and the token's own permissions: what `require` is looked up in. */
+  readonly grants: ReadonlySet<string>;
+  /** Epoch milliseconds; -Infinity / Infinity where the policy says nothing. Valid while notBefore <= now < notAfter. */
+  readonly notBeforeMs: number;
+  readonly notAfterMs: number;
+}
+
+export interface LogSettings {
+  readonly level: LogLevel;
+  /** Absolute path; null: stdout. */
+  readonly file: string | null;
+  /** `auto`: text on a terminal, JSON elsewhere. */
+  readonly format: 'auto' | 'json' | 'text';
+}
+
+export type LogLevel = 'trace' | 'debug' | 'info' | 'warn' | 'error';
+
+/** One entry of `tests:`: a request and what the gate must say of it. */
+export interface PolicyTest {
+  readonly name: string;
+  readonly position: Position;
+  readonly listener: string;
+  readonly method: string;
+  readonly target: string;
+  readonly host: string | null;
+  /** Null: no credential. */
+  readonly as: {
+    readonly name: string;
+    readonly roles: readonly string[];
+    readonly permissions: readonly string[];
+  } | null;
+  /** Address of the socket's peer. */
+  readonly from: string;
+  readonly upgrade: boolean;
+  readonly expect: { readonly kind: 'allow' } | { readonly kind: 'status'; readonly status: number };
+  /** When given, the route that must have decided. */
+  readonly route: string | null;
+  /** When given, the reason code that must have been said. */
+  readonly reason: string | null;
+}

@@ -1,0 +1,11 @@
+import { createHash } from 'node:crypto';
+
+/** SHA-256 of the UTF-8 bytes, 64 lowercase hex digits: the only form in which tokens are kept. */
+export function sha256Hex(text: string): string {
+  return createHash('sha256').update(text, 'utf8').digest('hex');
+}
+
+/** First 6 hex digits of the SHA-256: tells two credentials apart in a log without telling what they are. */
+export function fingerprint(text: string): string {
+  return sha256Hex(text).slice(0, 6);
+}
