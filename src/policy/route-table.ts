@@ -62,7 +62,9 @@ export class RouteTable {
     const allowed = search(this.#exact, query, query.segments, 0, null);
     if (!this.#hasDenials) return allowed;
     const folded = query.segments.map((segment) => segment.toLowerCase());
-    return search(this.#folded, query, folded, 0, allowed);
+    const first = search(this.#folded, query, folded, 0, allowed);
+    // An upstream that decodes `%2F` before it routes sees more segments than were sent: a denial looks at those too.
+    return query.encodedSlash ? search(this.#folded, query, folded.join('/').split('/'), 0, first) : first;
   }
 }
 

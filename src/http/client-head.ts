@@ -1,0 +1,191 @@
+import { createHash } from 'node:crypto';
+import { FIELD_VALUE, TOKEN, listMembers, lowerName } from './fields.js';
+import type { Authority } from './host.js';
+import { readAuthority, sameAuthority } from './host.js';
+
+/** What the client's side of the exchange looks like, for an upstream's answer to be fitted to it. */
+export interface ClientHeadContext {
+  readonly scheme: 'http' | 'https';
+  readonly authority: Authority;
+  readonly requestId: string;
+  /** The upstream's own origin, e.g. `127.0.0.1:7833`; empty for a unix socket. */
+  readonly upstreamAuthority: string;
+  readonly method: string;
+}
+
+export interface ClientHead {
+  readonly status: number;
+  /** Lower-case names and values in turn. */
+  readonly fields: string[];
+  /** The answer has no body by definition (RFC 9110 §6.4.1), whatever the fields say. */
+  readonly bodiless: boolean;
+  readonly eventStream: boolean;
+}
+
+/** Fields of an answer that go no further: connection-specific, framing that is stated anew, and the upstream's banner. */
+const DROPPED: ReadonlySet<string> = new Set([
+  'connection',
+  'keep-alive',
+  'proxy-connection',
+  'proxy-authenticate',
+  'proxy-authentication-info',
+  'te',
+  'trailer',
+  'transfer-encoding',
+  'upgrade',
+  'server',
+  // Would send clients around the guard (RFC 7838).
+  'alt-svc',
+  'x-request-id',
+]);
+
+/**
+ * The answer's head for the client, rebuilt from the upstream's, or null when the upstream's is not one that may be
+ * passed on (the exchange then ends with 502 and the connection is not used again).
+ */
+export function clientHead(status: number, raw: readonly string[], context: ClientHeadContext): ClientHead | null {
+  if (status < 200 || status > 599) return null;
+  const bodiless = context.method === 'HEAD' || status === 204 || status === 304;
+  const fields: string[] = [];
+  let nominated: readonly string[] = [];
+  let contentLength: string | null = null;
+  let eventStream = false;
+  for (let i = 0; i < raw.length; i += 2) {
+    const name = lowerName(raw[i] ?? '');
+    const value = raw[i + 1] ?? '';
+    if (!TOKEN.test(name) || !FIELD_VALUE.test(value)) return null;
+    if (name === 'connection') nominated = [...nominated, ...listMembers(value.toLowerCase())];
+    if (DROPPED.has(name)) continue;
+    switch (name) {
+      case 'content-length':
+        if (!/^[0-9]{1,16}$/.test(value) || (contentLength !== null && contentLength !== value)) return null;
+        if (contentLength !== null || status === 204) continue;
+        contentLength = value;
+        fields.push(name, value);
+        break;
+      case 'set-cookie':
+        fields.push(name, context.scheme === 'https' ? secureCookie(value) : value);
+        break;
+      case 'location':
+      case 'content-location':
+        fields.push(name, ownLocation(value, context));
+        break;
+      case 'content-type':
+        eventStream = eventStream || /^\s*text\/event-stream\b/i.test(value);
+        fields.push(name, value);
+        break;
+      default:
+        fields.push(name, value);
+    }
+  }
+  fields.push('x-request-id', context.requestId);
+  return { status, fields: withoutNominated(fields, nominated), bodiless, eventStream };
+}
+
+function withoutNominated(fields: string[], nominated: readonly string[]): string[] {
+  const names = nominated.filter(
+    (name) => name !== 'close' && name !== 'keep-alive' && name !== 'upgrade' && name !== 'content-length',
+  );
+  if (names.length === 0) return fields;
+  const kept: string[] = [];
+  for (let i = 0; i < fields.length; i += 2) {
+    if (!names.includes(fields[i] ?? '')) kept.push(fields[i] ?? '', fields[i + 1] ?? '');
+  }
+  return kept;
+}
+
+/** The upstream speaks plain HTTP and can't know that the client does not (RFC 6265 §4.1.2.5). */
+function secureCookie(value: string): string {
+  return /;\s*secure\s*(?:;|$)/i.test(value) ? value : `${value}; Secure`;
+}
+
+/**
+ * A URL of the upstream's own origin is one the client can't reach; so is one built from the Host we passed on with the
+ * upstream's scheme. Both become the origin that the client used. Other URLs are not ours to change.
+ */
+function ownLocation(value: string, context: ClientHeadContext): string {
+  const found = /^http:\/\/([^/?#\\]*)(.*)$/is.exec(value);
+  const authority = readAuthority(found?.[1] ?? '');
+  if (found === null || authority === null) return value;
+  const upstream = readAuthority(context.upstreamAuthority);
+  const own =
+    (upstream !== null && sameAuthority(authority, upstream, 'http')) ||
+    authority.text.toLowerCase() === context.authority.text.toLowerCase();
+  return own ? `${context.scheme}://${context.authority.text}${found[2] ?? ''}` : value;
+}
+
+export interface UpgradeContext extends ClientHeadContext {
+  /** Sec-WebSocket-Key as sent. */
+  readonly key: string;
+  /** What the upstream was offered. */
+  readonly subprotocols: readonly string[];
+  /** Extension names the client offered, as sent. */
+  readonly extensions: string | null;
+  /** Said to the client when the upstream chose none, because a browser fails the handshake otherwise; null: say nothing. */
+  readonly fallbackSubprotocol: string | null;
+}
+
+/**
+ * The fields of a 101 for the client, or null when the upstream's is not a valid answer to the handshake
+ * (RFC 6455 §4.1): wrong Upgrade, Connection or Sec-WebSocket-Accept, a subprotocol or extension nobody offered.
+ */
+export function upgradeHead(raw: readonly string[], context: UpgradeContext): string[] | null {
+  let upgrade = 0;
+  let connection = false;
+  let accept: string | null = null;
+  let subprotocol: string | null = null;
+  const fields: string[] = [];
+  for (let i = 0; i < raw.length; i += 2) {
+    const name = lowerName(raw[i] ?? '');
+    const value = raw[i + 1] ?? '';
+    if (!TOKEN.test(name) || !FIELD_VALUE.test(value)) return null;
+    switch (name) {
+      case 'upgrade':
+        if (value.trim().toLowerCase() !== 'websocket') return null;
+        upgrade += 1;
+        break;
+      case 'connection':
+        connection = connection || listMembers(value.toLowerCase()).includes('upgrade');
+        break;
+      case 'sec-websocket-accept':
+        if (accept !== null) return null;
+        accept = value.trim();
+        break;
+      case 'sec-websocket-protocol':
+        if (subprotocol !== null || !context.subprotocols.includes(value.trim())) return null;
+        subprotocol = value.trim();
+        break;
+      case 'sec-websocket-extensions':
+        if (!extensionsOffered(value, context.extensions)) return null;
+        fields.push(name, value);
+        break;
+      case 'content-length':
+      case 'transfer-encoding':
+        // RFC 9110 §8.6, RFC 9112 §6.1: neither may stand in a 1xx; a reader that believes one loses the framing.
+        return null;
+      case 'set-cookie':
+        fields.push(name, context.scheme === 'https' ? secureCookie(value) : value);
+        break;
+      default:
+        if (!DROPPED.has(name)) fields.push(name, value);
+    }
+  }
+  if (upgrade !== 1 || !connection || accept !== acceptFor(context.key)) return null;
+  const chosen = subprotocol ?? context.fallbackSubprotocol;
+  if (chosen !== null) fields.push('sec-websocket-protocol', chosen);
+  fields.push('upgrade', 'websocket', 'connection', 'Upgrade', 'sec-websocket-accept', accept);
+  fields.push('x-request-id', context.requestId);
+  return fields;
+}
+
+/** RFC 6455 §4.2.2: the fixed GUID is the protocol's. */
+function acceptFor(key: string): string {
+  return createHash('sha1').update(`${key}258EAFA5-E914-47DA-95CA-C5AB0DC85B11`).digest('base64');
+}
+
+function extensionsOffered(answered: string, offered: string | null): boolean {
+  const names = (text: string): string[] =>
+    listMembers(text).map((member) => (member.split(';')[0] ?? '').trim().toLowerCase());
+  const known = offered === null ? [] : names(offered);
+  return names(answered).every((name) => known.includes(name));
+}

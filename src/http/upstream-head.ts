@@ -1,0 +1,47 @@
+import type { Message } from './message.js';
+
+/** What guardbee itself says to the upstream. */
+export interface UpstreamHeadContext {
+  /** Client address after trusted proxies, canonical form. */
+  readonly client: string;
+  readonly scheme: 'http' | 'https';
+  readonly requestId: string;
+  readonly identity: { readonly name: string; readonly roles: readonly string[] } | null;
+  /** Lower-case names that must not go on: enabled credential carriers, `strip_request_headers`. */
+  readonly strip: ReadonlySet<string>;
+  /** Credential for the upstream, revealed by the caller for this one head. */
+  readonly credential: { readonly field: string; readonly value: string } | null;
+  /** Subprotocols to offer the upstream when a credential was taken out of the list; null: leave the field alone. */
+  readonly subprotocols: readonly string[] | null;
+}
+
+/**
+ * The request head for the upstream, rebuilt: strip, then set, in one branch, whether or not there is anything to set.
+ * Framing is not in it but for the stated length: undici writes Content-Length or chunked from the body it is given.
+ * Names and values in turn.
+ */
+export function upstreamHead(message: Message, context: UpstreamHeadContext): string[] {
+  const head: string[] = ['host', message.authority.text];
+  const { fields } = message;
+  const { strip, credential, subprotocols } = context;
+  for (let i = 0; i < fields.length; i += 2) {
+    const name = fields[i] ?? '';
+    if (strip.has(name)) continue;
+    if (credential !== null && name === credential.field) continue;
+    if (subprotocols !== null && name === 'sec-websocket-protocol') continue;
+    head.push(name, fields[i + 1] ?? '');
+  }
+  if (subprotocols !== null && subprotocols.length > 0) head.push('sec-websocket-protocol', subprotocols.join(', '));
+  if (credential !== null) head.push(credential.field, credential.value);
+  // X-Forwarded-For is the one client we vouch for, never a list: uvicorn and others believe its left end.
+  head.push('x-forwarded-for', context.client, 'x-real-ip', context.client);
+  head.push('x-forwarded-proto', context.scheme, 'x-forwarded-host', message.authority.text);
+  head.push('x-request-id', context.requestId);
+  if (context.identity !== null) {
+    head.push('x-auth-user', context.identity.name, 'x-auth-roles', context.identity.roles.join(','));
+  }
+  if (message.framing.kind === 'length' && message.framing.bytes > 0) {
+    head.push('content-length', String(message.framing.bytes));
+  }
+  return head;
+}
