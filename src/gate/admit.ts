@@ -1,0 +1,70 @@
+import type { DenialReason } from '../denial.js';
+import type { Message } from '../http/message.js';
+import type { Address } from '../net/address.js';
+import { formatAddress } from '../net/address.js';
+import { clientAddress } from '../net/client-address.js';
+import type { HttpListener, Listener, Route } from '../policy/policy.js';
+
+/** A request that may be asked who it is: addressed to us, from an allowed place, to a route that is not closed. */
+export interface Admission {
+  readonly admitted: true;
+  readonly listener: HttpListener;
+  readonly message: Message;
+  readonly route: Route;
+  /** Canonical form; after trusted proxies. */
+  readonly client: string;
+  /** As the client used it; a trusted proxy may have ended its TLS. */
+  readonly scheme: 'http' | 'https';
+  /** A request id that a trusted proxy gave; null: make one. */
+  readonly requestId: string | null;
+}
+
+export interface NotAdmitted {
+  readonly admitted: false;
+  readonly reason: DenialReason;
+  readonly route: Route | null;
+  readonly client: string | null;
+}
+
+/** The first question of all, asked at the socket, before TLS costs anything, and again of each request. */
+export function peerAllowed(listener: Listener, peer: Address): boolean {
+  return listener.allowFrom === null || listener.allowFrom.has(peer);
+}
+
+const REQUEST_ID = /^[A-Za-z0-9._-]{1,64}$/;
+
+/** Read top to bottom: one check a line, and no match is a denial. */
+export function admit(listener: HttpListener, message: Message, peer: Address): Admission | NotAdmitted {
+  const no = (reason: DenialReason, route: Route | null = null, at: string | null = null): NotAdmitted => ({
+    admitted: false,
+    reason,
+    route,
+    client: at,
+  });
+  if (!peerAllowed(listener, peer)) return no('address_denied');
+  if (listener.hosts !== null && !listener.hosts.has(message.authority.name)) return no('wrong_host');
+  const trusted = listener.trustedProxies.has(peer);
+  const client =
+    trusted && message.forwardedFor !== null
+      ? clientAddress(peer, message.forwardedFor, listener.trustedProxies)
+      : peer;
+  if (client === null) return no('forwarded_malformed');
+  const scheme = trusted && message.forwardedProto !== null ? readScheme(message.forwardedProto) : message.scheme;
+  if (scheme === null) return no('forwarded_malformed');
+  const at = formatAddress(client);
+
+  const { segments, encodedSlash } = message.target;
+  const route = listener.routes.match({ segments, method: message.method, encodedSlash });
+  if (route === null) return no(encodedSlash ? 'ambiguous_path' : 'route_unknown', null, at);
+  if (route.access.kind === 'deny') return no('route_denied', route, at);
+  if (route.from !== null && !route.from.has(client)) return no('client_denied', route, at);
+  const requestId =
+    trusted && message.requestId !== null && REQUEST_ID.test(message.requestId) ? message.requestId : null;
+  return { admitted: true, listener, message, route, client: at, scheme, requestId };
+}
+
+/** X-Forwarded-Proto of a trusted proxy: the nearest to the client is the first. */
+function readScheme(value: string): 'http' | 'https' | null {
+  const first = (value.split(',')[0] ?? '').trim().toLowerCase();
+  return first === 'http' || first === 'https' ? first : null;
+}

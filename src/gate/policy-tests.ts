@@ -1,0 +1,139 @@
+import { DENIALS } from '../denial.js';
+import { readMessage } from '../http/message.js';
+import { parseAddress } from '../net/address.js';
+import type { HttpListener, Policy, PolicyTest } from '../policy/policy.js';
+import type { Refusal } from './authorize.js';
+import { type Prove, decide } from './decide.js';
+
+/** A request as `tests:` and `explain` describe it. */
+export interface SupposedRequest {
+  readonly listener: string;
+  readonly method: string;
+  readonly target: string;
+  readonly host: string | null;
+  readonly from: string;
+  readonly upgrade: boolean;
+  /** Null: no credential is shown. */
+  readonly as: PolicyTest['as'];
+}
+
+export type Supposition =
+  | { readonly kind: 'allowed'; readonly route: string; readonly line: number; readonly upstream: string }
+  | {
+      readonly kind: 'refused';
+      readonly status: number;
+      readonly reason: Refusal['reason'];
+      readonly route: string | null;
+      readonly line: number | null;
+    }
+  /** The question itself makes no sense: no such listener, no such address. */
+  | { readonly kind: 'unanswerable'; readonly why: string };
+
+/** What the gate would say of a request, by the same code that says it of real ones. */
+export function suppose(policy: Policy, request: SupposedRequest, nowMs: number): Supposition {
+  const listener = policy.listeners.find((candidate) => candidate.name === request.listener);
+  if (listener === undefined) return { kind: 'unanswerable', why: `there is no listener "${request.listener}"` };
+  if (listener.type !== 'http') return { kind: 'unanswerable', why: `listener "${request.listener}" only redirects` };
+  const peer = parseAddress(request.from);
+  if (peer === null) return { kind: 'unanswerable', why: `"${request.from}" is not an IP address` };
+  const read = readMessage(
+    {
+      protocol: '1.1',
+      scheme: listener.tls === null ? 'http' : 'https',
+      method: request.method,
+      target: request.target,
+      authority: null,
+      fields: supposedFields(listener, request),
+      moreFollows: false,
+    },
+    listener.limits,
+  );
+  if (!read.ok)
+    return { kind: 'refused', status: DENIALS[read.reason].status, reason: read.reason, route: null, line: null };
+  const decision = decide(listener, read.message, peer, nowMs, proveSupposed(request.as, policy));
+  if (decision.allow) {
+    return {
+      kind: 'allowed',
+      route: decision.route.name,
+      line: decision.route.position.line,
+      upstream: decision.upstream.name,
+    };
+  }
+  return {
+    kind: 'refused',
+    status: DENIALS[decision.reason].status,
+    reason: decision.reason,
+    route: decision.route?.name ?? null,
+    line: decision.route?.position.line ?? null,
+  };
+}
+
+function supposedFields(listener: HttpListener, request: SupposedRequest): string[] {
+  const first = listener.hosts === null ? undefined : [...listener.hosts][0];
+  const fields = ['host', request.host ?? first ?? 'localhost'];
+  // The key is that of RFC 6455 §1.3.
+  if (request.upgrade) {
+    fields.push('connection', 'Upgrade', 'upgrade', 'websocket', 'sec-websocket-version', '13');
+    fields.push('sec-websocket-key', 'dGhlIHNhbXBsZSBub25jZQ==');
+  }
+  return fields;
+}
+
+function proveSupposed(as: SupposedRequest['as'], policy: Policy): Prove {
+  if (as === null) return () => ({ ok: false, reason: 'credential_missing', fingerprint: null });
+  const grants = new Set([...as.roles, ...as.permissions, ...as.roles.flatMap((role) => policy.roles.get(role) ?? [])]);
+  return (route) => ({
+    ok: true,
+    identity: {
+      name: as.name,
+      authenticator: route.authenticators[0]?.name ?? '',
+      roles: as.roles,
+      grants,
+      expiresAtMs: Number.POSITIVE_INFINITY,
+    },
+    carrier: 'authorization',
+    fingerprint: '000000',
+  });
+}
+
+export interface PolicyTestResult {
+  readonly test: PolicyTest;
+  readonly passed: boolean;
+  /** What was expected and what the gate said; one sentence. */
+  readonly message: string;
+}
+
+/** Runs a policy's own tests. */
+export function runPolicyTests(policy: Policy, nowMs: number): PolicyTestResult[] {
+  return policy.tests.map((test) => {
+    const said = suppose(policy, test, nowMs);
+    const got = describe(said);
+    const wanted =
+      (test.expect.kind === 'allow' ? 'allowed' : `refused with ${String(test.expect.status)}`) +
+      (test.reason === null ? '' : ` (${test.reason})`) +
+      (test.route === null ? '' : ` by route "${test.route}"`);
+    return { test, passed: meets(test, said), message: `expected ${wanted}, got ${got}` };
+  });
+}
+
+function meets(test: PolicyTest, said: Supposition): boolean {
+  if (said.kind === 'unanswerable') return false;
+  if (test.route !== null && test.route !== said.route) return false;
+  if (said.kind === 'allowed') return test.expect.kind === 'allow' && test.reason === null;
+  if (test.reason !== null && test.reason !== said.reason) return false;
+  return test.expect.kind === 'status' && test.expect.status === said.status;
+}
+
+function describe(said: Supposition): string {
+  switch (said.kind) {
+    case 'allowed':
+      return `allowed by route "${said.route}" (line ${String(said.line)})`;
+    case 'refused':
+      return (
+        `refused with ${String(said.status)} (${said.reason})` +
+        (said.route === null ? '' : ` by route "${said.route}" (line ${String(said.line)})`)
+      );
+    case 'unanswerable':
+      return `no answer: ${said.why}`;
+  }
+}

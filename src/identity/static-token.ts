@@ -1,0 +1,28 @@
+import type { DenialReason } from '../denial.js';
+import type { BearerAuthenticator } from '../policy/policy.js';
+import type { Credential } from './credential.js';
+import type { Identity } from './identity.js';
+
+/** Shorter tokens can be guessed, so they are nobody's, even if somebody hashed one into a policy. */
+export const SHORTEST_TOKEN = 16;
+
+export type Proof =
+  { readonly ok: true; readonly identity: Identity } | { readonly ok: false; readonly reason: DenialReason };
+
+/** Looks a token up by digest. Valid while not_before <= now < not_after. */
+export function proveToken(authenticator: BearerAuthenticator, credential: Credential, nowMs: number): Proof {
+  const entry = credential.length < SHORTEST_TOKEN ? null : authenticator.tokens.find(credential.sha256);
+  if (entry === null) return { ok: false, reason: 'credential_invalid' };
+  if (nowMs < entry.notBeforeMs) return { ok: false, reason: 'credential_not_yet_valid' };
+  if (nowMs >= entry.notAfterMs) return { ok: false, reason: 'credential_expired' };
+  return {
+    ok: true,
+    identity: {
+      name: entry.name,
+      authenticator: authenticator.name,
+      roles: entry.roles,
+      grants: entry.grants,
+      expiresAtMs: entry.notAfterMs,
+    },
+  };
+}
