@@ -1,0 +1,67 @@
+import { spawnSync } from 'node:child_process';
+import { accessSync, constants } from 'node:fs';
+import { delimiter, join } from 'node:path';
+import type { TestContext } from 'node:test';
+
+/** Programs that some tests need, the Debian packages they come in, and what to look for. */
+const COMPONENTS = Object.freeze({
+  chromium: { package: 'chromium', command: 'chromium' },
+  curl: { package: 'curl', command: 'curl' },
+  h2load: { package: 'nghttp2-client', command: 'h2load' },
+  nghttp: { package: 'nghttp2-client', command: 'nghttp' },
+  netcat: { package: 'netcat-openbsd', command: 'nc' },
+  openssl: { package: 'openssl', command: 'openssl' },
+  prometheus: { package: 'prometheus', command: 'prometheus' },
+  promtool: { package: 'prometheus', command: 'promtool' },
+  ps: { package: 'procps', command: 'ps' },
+  'python3-websockets': { package: 'python3-websockets', command: 'python3', module: 'websockets' },
+  'redis-server': { package: 'redis-server', command: 'redis-server' },
+  wrk: { package: 'wrk', command: 'wrk' },
+}) satisfies Record<string, { package: string; command: string; module?: string }>;
+
+export type Component = keyof typeof COMPONENTS;
+
+const found = new Map<Component, string | null>();
+
+/**
+ * Path of the program, or null after marking the test as skipped. In CI nothing is skipped: there it throws.
+ *
+ *     const curl = requireComponent('curl', t);
+ *     if (curl === null) return;
+ */
+export function requireComponent(component: Component, t: TestContext): string | null {
+  const path = find(component);
+  if (path !== null) return path;
+  const complaint = `needs ${component} (Debian package ${COMPONENTS[component].package})`;
+  if (process.env['CI'] === 'true') throw new Error(`${complaint}, which CI must have`);
+  t.skip(complaint);
+  return null;
+}
+
+function find(component: Component): string | null {
+  let path = found.get(component);
+  if (path === undefined) {
+    path = look(COMPONENTS[component]);
+    found.set(component, path);
+  }
+  return path;
+}
+
+function look(row: { readonly command: string; readonly module?: string }): string | null {
+  const path = (process.env['PATH'] ?? '')
+    .split(delimiter)
+    .map((folder) => join(folder, row.command))
+    .find(isExecutable);
+  if (path === undefined) return null;
+  if (row.module === undefined) return path;
+  return spawnSync(path, ['-c', `import ${row.module}`], { stdio: 'ignore' }).status === 0 ? path : null;
+}
+
+function isExecutable(path: string): boolean {
+  try {
+    accessSync(path, constants.X_OK);
+    return true;
+  } catch {
+    return false;
+  }
+}
