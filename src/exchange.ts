@@ -1,0 +1,167 @@
+import type { Readable } from 'node:stream';
+import { DENIALS, type DenialReason } from './denial.js';
+import type { ExchangeRecord, Outcome } from './exchange-record.js';
+import { FAILURES, type FailureReason } from './failure.js';
+import type { Permit, Refusal } from './gate/authorize.js';
+import type { Message, RawHead } from './http/message.js';
+import type { HttpListener, Route } from './policy/policy.js';
+
+/**
+ * The client's side of an exchange, the same for HTTP/1.1, HTTP/2 and for the refusal of an upgrade. The adapters are
+ * in `server/`; nothing above them knows which protocol it speaks.
+ */
+export interface Answer {
+  readonly headSent: boolean;
+  /** The request body as it arrives; null where there is none. */
+  readonly body: Readable | null;
+  /** Field names are lower case. `bodiless`: nothing follows, by definition. */
+  sendHead(status: number, fields: readonly string[], bodiless: boolean): void;
+  /** False: wait for `onDrain`. */
+  write(chunk: Buffer): boolean;
+  end(): void;
+  /** A whole answer of our own; the rest of the request body is not read any further than it must be. */
+  sendWhole(status: number, fields: readonly string[], body: Buffer): void;
+  /** `100 Continue` (RFC 9110 §10.1.1). */
+  sendContinue(): void;
+  /** Ends the connection or stream at once, so that the client sees that the answer is cut. */
+  abort(): void;
+  /** Set by whoever writes the body. */
+  onDrain: (() => void) | null;
+  /** Called once: true when everything was sent and flushed, false when the client went first. */
+  onClose: ((flushed: boolean) => void) | null;
+}
+
+/** Told when an exchange becomes a long stream, and when it ends; never in the way of either. */
+export interface ExchangeSink {
+  opened(listener: string, kind: 'sse' | 'ws'): void;
+  finished(record: ExchangeRecord): void;
+}
+
+/** The clock, as the rest of the code may see it. */
+export interface Clock {
+  /** Epoch milliseconds. */
+  now(): number;
+  /** Monotonic milliseconds. */
+  ticks(): number;
+}
+
+/**
+ * One request and its answer: one object, one policy, one ending, one record. It collects what is known; it decides
+ * nothing.
+ */
+export class Exchange {
+  readonly requestId: string;
+  readonly listener: HttpListener;
+  readonly answer: Answer;
+  readonly peer: string;
+  readonly startedAtMs: number;
+  readonly #raw: RawHead;
+  readonly #sink: ExchangeSink;
+  readonly #clock: Clock;
+  readonly #startedTicks: number;
+  #message: Message | null = null;
+  #decision: Permit | Refusal | null = null;
+  #finished = false;
+  #status = 0;
+  #upstreamTicks: number | null = null;
+  #stream: 'none' | 'sse' | 'ws' = 'none';
+  bytesIn = 0;
+  bytesOut = 0;
+
+  constructor(init: {
+    readonly requestId: string;
+    readonly listener: HttpListener;
+    readonly answer: Answer;
+    readonly peer: string;
+    readonly raw: RawHead;
+    readonly sink: ExchangeSink;
+    readonly clock: Clock;
+  }) {
+    this.requestId = init.requestId;
+    this.listener = init.listener;
+    this.answer = init.answer;
+    this.peer = init.peer;
+    this.#raw = init.raw;
+    this.#sink = init.sink;
+    this.#clock = init.clock;
+    this.startedAtMs = init.clock.now();
+    this.#startedTicks = init.clock.ticks();
+  }
+
+  get finished(): boolean {
+    return this.#finished;
+  }
+
+  get protocol(): RawHead['protocol'] {
+    return this.#raw.protocol;
+  }
+
+  read(message: Message): void {
+    this.#message = message;
+  }
+
+  decided(decision: Permit | Refusal): void {
+    this.#decision = decision;
+  }
+
+  /** The first byte of the upstream's answer is here. */
+  answered(status: number): void {
+    this.#status = status;
+    this.#upstreamTicks = this.#clock.ticks();
+  }
+
+  /** From here on this is a stream without an expected end. */
+  becomes(kind: 'sse' | 'ws'): void {
+    if (this.#finished || this.#stream !== 'none') return;
+    this.#stream = kind;
+    this.#sink.opened(this.listener.name, kind);
+  }
+
+  permitted(): void {
+    this.#finish({ kind: 'permitted' }, this.#status);
+  }
+
+  denied(reason: DenialReason): void {
+    this.#finish({ kind: 'denied', reason }, DENIALS[reason].status);
+  }
+
+  failed(reason: FailureReason): void {
+    const sent = this.answer.headSent && this.#status !== 0;
+    this.#finish({ kind: 'failed', reason }, sent ? this.#status : FAILURES[reason].status);
+  }
+
+  #finish(outcome: Outcome, status: number): void {
+    if (this.#finished) return;
+    this.#finished = true;
+    const message = this.#message;
+    const decision = this.#decision;
+    const route: Route | null = decision?.route ?? null;
+    const target = this.#raw.target;
+    const mark = target.indexOf('?');
+    this.#sink.finished({
+      requestId: this.requestId,
+      startedAtMs: this.startedAtMs,
+      durationMs: this.#clock.ticks() - this.#startedTicks,
+      listener: this.listener.name,
+      scheme: this.#raw.scheme,
+      protocol: this.#raw.protocol,
+      method: this.#raw.method,
+      path: message?.target.path ?? (mark === -1 ? target : target.slice(0, mark)),
+      query: message === null ? (mark === -1 ? null : target.slice(mark + 1)) : message.target.query,
+      host: message?.authority.text ?? null,
+      userAgent: message?.userAgent ?? null,
+      peer: this.peer,
+      client: decision === null ? null : decision.allow ? decision.admission.client : decision.client,
+      route,
+      identity: decision?.identity ?? null,
+      credentialFingerprint: decision?.fingerprint ?? null,
+      outcome,
+      status,
+      upstream: decision?.allow === true ? decision.upstream.name : null,
+      upstreamMs: this.#upstreamTicks === null ? null : this.#upstreamTicks - this.#startedTicks,
+      bytesIn: this.bytesIn,
+      bytesOut: this.bytesOut,
+      stream: this.#stream,
+    });
+  }
+}

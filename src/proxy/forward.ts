@@ -1,0 +1,155 @@
+import type { Client, Dispatcher } from 'undici';
+import type { Exchange } from '../exchange.js';
+import type { FailureReason } from '../failure.js';
+import { type Permit, assertPermit } from '../gate/authorize.js';
+import { clientHead } from '../http/client-head.js';
+import type { Framing } from '../http/message.js';
+import { requestHead } from './request-head.js';
+import { RequestBody } from './request-body.js';
+import type { Respond } from './respond.js';
+import type { UpstreamPool, Upstreams } from './upstream.js';
+import { GivenUp, upstreamFailure } from './upstream-failure.js';
+
+/**
+ * Sends a permitted request to its upstream and the answer back, both as streams with back pressure. Nothing is sent
+ * twice: in rbee a GET runs the job.
+ */
+export function forward(exchange: Exchange, permit: Permit, upstreams: Upstreams, respond: Respond): void {
+  assertPermit(permit);
+  const { message } = permit.admission;
+  const pool = upstreams.pool(permit.upstream);
+  const client = pool.acquire();
+  const handler = new ForwardHandler(exchange, permit, pool, client, respond);
+  client.dispatch(
+    {
+      method: message.method as Dispatcher.HttpMethod,
+      path: message.target.raw,
+      headers: requestHead(permit, exchange.requestId),
+      body: handler.body,
+      headersTimeout: timeout(permit.route.upstreamMs),
+    },
+    handler,
+  );
+}
+
+function hasBody(framing: Framing): boolean {
+  return framing.kind === 'streamed' || (framing.kind === 'length' && framing.bytes > 0);
+}
+
+/** undici: 0 is no limit. */
+export function timeout(ms: number): number {
+  return ms === Number.POSITIVE_INFINITY ? 0 : ms;
+}
+
+/** Flat names and values out of undici's buffers; bytes stay bytes (latin1). */
+export function rawFields(raw: unknown): string[] {
+  return Array.isArray(raw)
+    ? raw.map((item: unknown) => (Buffer.isBuffer(item) ? item.toString('latin1') : String(item)))
+    : [];
+}
+
+class ForwardHandler implements Dispatcher.DispatchHandler {
+  readonly body: RequestBody | null;
+  readonly #exchange: Exchange;
+  readonly #permit: Permit;
+  readonly #pool: UpstreamPool;
+  readonly #client: Client;
+  readonly #respond: Respond;
+  #controller: Dispatcher.DispatchController | null = null;
+  /** Why we gave up, when it was us. */
+  #givenUp: GivenUp | null = null;
+  #over = false;
+
+  constructor(exchange: Exchange, permit: Permit, pool: UpstreamPool, client: Client, respond: Respond) {
+    this.#exchange = exchange;
+    this.#permit = permit;
+    this.#pool = pool;
+    this.#client = client;
+    this.#respond = respond;
+    const { answer } = exchange;
+    const { message } = permit.admission;
+    this.body =
+      !hasBody(message.framing) || answer.body === null
+        ? null
+        : new RequestBody(
+            answer.body,
+            permit.route.bodyMs,
+            (count) => {
+              exchange.bytesIn += count;
+            },
+            (reason) => {
+              this.#giveUp(reason);
+            },
+          );
+    if (message.expectsContinue) answer.sendContinue();
+    answer.onDrain = () => {
+      this.#controller?.resume();
+    };
+    answer.onClose = (flushed) => {
+      // The upstream must hear at once that nobody listens: for a worker it is the only way to cancel.
+      if (flushed) exchange.permitted();
+      else this.#giveUp('client_gone');
+    };
+  }
+
+  onRequestStart(controller: Dispatcher.DispatchController): void {
+    this.#controller = controller;
+    // The client left while the connection was being made; nothing has been sent yet.
+    if (this.#givenUp !== null) controller.abort(this.#givenUp);
+  }
+
+  onResponseStart(controller: Dispatcher.DispatchController, status: number): void {
+    // Interim answers (RFC 9110 §15.2) are between the upstream and us.
+    if (status < 200 || this.#over) return;
+    const { admission, upstream } = this.#permit;
+    const head = clientHead(status, rawFields(controller.rawHeaders), {
+      scheme: admission.scheme,
+      authority: admission.message.authority,
+      requestId: this.#exchange.requestId,
+      upstreamAuthority: upstream.authority,
+      method: admission.message.method,
+    });
+    if (head === null) {
+      this.#giveUp('upstream_malformed');
+      return;
+    }
+    this.#exchange.answered(status);
+    if (head.eventStream) this.#exchange.becomes('sse');
+    this.#exchange.answer.sendHead(status, head.fields, head.bodiless);
+  }
+
+  onResponseData(controller: Dispatcher.DispatchController, chunk: Buffer): void {
+    if (this.#over) return;
+    this.#exchange.bytesOut += chunk.length;
+    if (!this.#exchange.answer.write(chunk)) controller.pause();
+  }
+
+  onResponseEnd(): void {
+    if (this.#over) return;
+    this.#over = true;
+    this.#pool.release(this.#client);
+    this.#exchange.answer.end();
+  }
+
+  onResponseError(_controller: Dispatcher.DispatchController | null, error: Error): void {
+    this.#end(this.#givenUp?.reason ?? upstreamFailure(error));
+  }
+
+  #giveUp(reason: FailureReason): void {
+    if (this.#over || this.#givenUp !== null) return;
+    this.#givenUp = new GivenUp(reason);
+    if (this.#controller !== null) this.#controller.abort(this.#givenUp);
+    // Not sent yet: destroying the client ends the waiting request with an error of its own.
+    else this.#pool.discard(this.#client);
+    this.#end(reason);
+  }
+
+  #end(reason: FailureReason): void {
+    if (this.#over) return;
+    this.#over = true;
+    this.#pool.discard(this.#client);
+    this.#exchange.failed(reason);
+    this.body?.destroy();
+    this.#respond.failure(this.#exchange, reason);
+  }
+}

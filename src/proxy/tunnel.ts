@@ -1,0 +1,239 @@
+import type { Duplex } from 'node:stream';
+import type { Client, Dispatcher } from 'undici';
+import type { Exchange } from '../exchange.js';
+import type { FailureReason } from '../failure.js';
+import { type Permit, assertPermit } from '../gate/authorize.js';
+import { clientHead, upgradeHead } from '../http/client-head.js';
+import type { WebSocketOffer } from '../http/message.js';
+import { BEARER_SUBPROTOCOL, withoutCredential } from '../identity/credential.js';
+import { rawFields, timeout } from './forward.js';
+import { requestHead } from './request-head.js';
+import type { Respond } from './respond.js';
+import type { UpstreamPool, Upstreams } from './upstream.js';
+import { GivenUp, upstreamFailure } from './upstream-failure.js';
+
+/** The client's side of an upgrade: until the 101 it is an ordinary answer, after it a pair of pipes. */
+export interface UpgradingClient {
+  readonly socket: Duplex;
+  /** What the client sent after its head, before any 101: held, and given to the upstream after it. */
+  readonly early: Buffer;
+  /** Writes the 101 and takes the socket away from HTTP; nothing of `answer` may be used after it. */
+  switchProtocols(fields: readonly string[]): void;
+}
+
+/**
+ * Passes a permitted WebSocket handshake on (RFC 6455 §4). The client sees a 101 only after a valid one came from the
+ * upstream; a refusal is relayed whole, status, fields and body.
+ */
+export function tunnel(
+  exchange: Exchange,
+  permit: Permit,
+  client: UpgradingClient,
+  upstreams: Upstreams,
+  respond: Respond,
+): void {
+  assertPermit(permit);
+  const { message } = permit.admission;
+  if (message.webSocket === null) throw new TypeError('a tunnel needs a WebSocket handshake');
+  const pool = upstreams.pool(permit.upstream);
+  const connection = pool.acquire();
+  connection.dispatch(
+    {
+      method: 'GET',
+      path: message.target.raw,
+      headers: requestHead(permit, exchange.requestId),
+      upgrade: 'websocket',
+      headersTimeout: timeout(permit.route.upstreamMs),
+    },
+    new TunnelHandler(exchange, permit, message.webSocket, client, pool, connection, respond),
+  );
+}
+
+class TunnelHandler implements Dispatcher.DispatchHandler {
+  readonly #exchange: Exchange;
+  readonly #permit: Permit;
+  readonly #offer: WebSocketOffer;
+  readonly #client: UpgradingClient;
+  readonly #pool: UpstreamPool;
+  readonly #connection: Client;
+  readonly #respond: Respond;
+  #controller: Dispatcher.DispatchController | null = null;
+  #givenUp: GivenUp | null = null;
+  #over = false;
+
+  constructor(
+    exchange: Exchange,
+    permit: Permit,
+    offer: WebSocketOffer,
+    client: UpgradingClient,
+    pool: UpstreamPool,
+    connection: Client,
+    respond: Respond,
+  ) {
+    this.#exchange = exchange;
+    this.#permit = permit;
+    this.#offer = offer;
+    this.#client = client;
+    this.#pool = pool;
+    this.#connection = connection;
+    this.#respond = respond;
+    const { answer } = exchange;
+    answer.onDrain = () => {
+      this.#controller?.resume();
+    };
+    answer.onClose = (flushed) => {
+      if (flushed) exchange.permitted();
+      else this.#giveUp('client_gone');
+    };
+  }
+
+  onRequestStart(controller: Dispatcher.DispatchController): void {
+    this.#controller = controller;
+    if (this.#givenUp !== null) controller.abort(this.#givenUp);
+  }
+
+  onRequestUpgrade(
+    controller: Dispatcher.DispatchController,
+    _status: number,
+    _headers: unknown,
+    upstreamSocket: Duplex,
+  ): void {
+    this.#pool.detach(this.#connection);
+    if (this.#over) {
+      upstreamSocket.destroy();
+      return;
+    }
+    this.#over = true;
+    const fields = upgradeHead(rawFields(controller.rawHeaders), this.#upgradeContext());
+    if (fields === null) {
+      // Errors of a socket that nobody uses any more must not become uncaught ones.
+      upstreamSocket.on('error', () => undefined);
+      upstreamSocket.destroy();
+      this.#exchange.failed('upstream_malformed');
+      this.#respond.failure(this.#exchange, 'upstream_malformed');
+      return;
+    }
+    this.#exchange.answered(101);
+    this.#exchange.becomes('ws');
+    this.#client.switchProtocols(fields);
+    join(this.#exchange, this.#client, upstreamSocket);
+  }
+
+  // The upstream said no: its answer goes back whole.
+
+  onResponseStart(controller: Dispatcher.DispatchController, status: number): void {
+    if (status < 200 || this.#over) return;
+    const head = clientHead(status, rawFields(controller.rawHeaders), this.#headContext());
+    if (head === null) {
+      this.#giveUp('upstream_malformed');
+      return;
+    }
+    this.#exchange.answered(status);
+    this.#exchange.answer.sendHead(status, head.fields, head.bodiless);
+  }
+
+  onResponseData(controller: Dispatcher.DispatchController, chunk: Buffer): void {
+    if (this.#over) return;
+    this.#exchange.bytesOut += chunk.length;
+    if (!this.#exchange.answer.write(chunk)) controller.pause();
+  }
+
+  onResponseEnd(): void {
+    if (this.#over) return;
+    this.#over = true;
+    this.#pool.release(this.#connection);
+    this.#exchange.answer.end();
+  }
+
+  onResponseError(_controller: Dispatcher.DispatchController | null, error: Error): void {
+    this.#end(this.#givenUp?.reason ?? upstreamFailure(error));
+  }
+
+  #headContext(): Parameters<typeof clientHead>[2] {
+    const { admission, upstream } = this.#permit;
+    return {
+      scheme: admission.scheme,
+      authority: admission.message.authority,
+      requestId: this.#exchange.requestId,
+      upstreamAuthority: upstream.authority,
+      method: 'GET',
+    };
+  }
+
+  #upgradeContext(): Parameters<typeof upgradeHead>[1] {
+    const { message } = this.#permit.admission;
+    const bySubprotocol = this.#permit.carrier === 'subprotocol';
+    const at = message.fields.indexOf('sec-websocket-extensions');
+    return {
+      ...this.#headContext(),
+      key: this.#offer.key,
+      subprotocols: bySubprotocol ? withoutCredential(this.#offer.subprotocols) : this.#offer.subprotocols,
+      extensions: at === -1 ? null : (message.fields[at + 1] ?? null),
+      fallbackSubprotocol: bySubprotocol ? BEARER_SUBPROTOCOL : null,
+    };
+  }
+
+  #giveUp(reason: FailureReason): void {
+    if (this.#over || this.#givenUp !== null) return;
+    this.#givenUp = new GivenUp(reason);
+    if (this.#controller !== null) this.#controller.abort(this.#givenUp);
+    else this.#pool.discard(this.#connection);
+    this.#end(reason);
+  }
+
+  #end(reason: FailureReason): void {
+    if (this.#over) return;
+    this.#over = true;
+    this.#pool.discard(this.#connection);
+    this.#exchange.failed(reason);
+    this.#respond.failure(this.#exchange, reason);
+  }
+}
+
+/**
+ * Joins the two sockets, each direction with its own back pressure and its own end: a half that was closed on one side
+ * is closed on the other, and the other half goes on. A broken side breaks the other at once. No idle limit: quiet is
+ * normal on a WebSocket, and pings belong to its two ends.
+ */
+function join(exchange: Exchange, client: UpgradingClient, upstream: Duplex): void {
+  const { socket, early } = client;
+  if (early.length > 0) {
+    exchange.bytesIn += early.length;
+    upstream.write(early);
+  }
+  carry(socket, upstream, (count) => {
+    exchange.bytesIn += count;
+  });
+  carry(upstream, socket, (count) => {
+    exchange.bytesOut += count;
+  });
+  let open = 2;
+  const closed = (side: Duplex, other: Duplex, hadError: boolean): void => {
+    open -= 1;
+    // A side that closed after both its halves ended has passed everything on; the other ends by itself once flushed.
+    if (hadError || !side.readableEnded || !side.writableFinished) other.destroy();
+    if (open === 0) exchange.permitted();
+  };
+  socket.on('error', () => undefined);
+  upstream.on('error', () => undefined);
+  socket.once('close', (hadError: boolean) => {
+    closed(socket, upstream, hadError);
+  });
+  upstream.once('close', (hadError: boolean) => {
+    closed(upstream, socket, hadError);
+  });
+}
+
+function carry(from: Duplex, to: Duplex, count: (bytes: number) => void): void {
+  from.on('data', (chunk: Buffer) => {
+    count(chunk.length);
+    if (!to.write(chunk)) from.pause();
+  });
+  to.on('drain', () => {
+    from.resume();
+  });
+  from.once('end', () => {
+    to.end();
+  });
+  from.resume();
+}

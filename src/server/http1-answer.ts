@@ -1,0 +1,126 @@
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import type { Readable } from 'node:stream';
+import type { Answer } from '../exchange.js';
+
+/** What is still read of a request body that nobody wants, so that the client gets to see the answer. */
+const DISCARD_BYTES = 1024 * 1024;
+const DISCARD_MS = 1_000;
+
+/** An answer over HTTP/1.x. Node writes the framing and keeps pipelined answers in order. */
+export class Http1Answer implements Answer {
+  readonly #request: IncomingMessage;
+  readonly #response: ServerResponse;
+  #closed = false;
+  #flushScheduled = false;
+  onDrain: (() => void) | null = null;
+  onClose: ((flushed: boolean) => void) | null = null;
+
+  constructor(request: IncomingMessage, response: ServerResponse) {
+    this.#request = request;
+    this.#response = response;
+    response.on('close', this.#onResponseClose);
+    response.on('drain', this.#onResponseDrain);
+    // Both report through `close`; an unheard `error` would end the process.
+    response.on('error', ignore);
+    request.on('error', ignore);
+  }
+
+  get headSent(): boolean {
+    return this.#response.headersSent;
+  }
+
+  get body(): Readable {
+    return this.#request;
+  }
+
+  sendHead(status: number, fields: readonly string[], bodiless: boolean): void {
+    if (this.#gone()) return;
+    // `writeHead` takes names and values in turn; its type only knows the object form and arrays of them.
+    this.#response.writeHead(status, fields as string[]);
+    if (bodiless || this.#flushScheduled) return;
+    // The body usually comes in the same read as the head and then shares its packet; a stream's head must not wait.
+    this.#flushScheduled = true;
+    process.nextTick(this.#flush);
+  }
+
+  write(chunk: Buffer): boolean {
+    if (this.#gone()) return true;
+    return this.#response.write(chunk);
+  }
+
+  end(): void {
+    if (this.#gone()) return;
+    if (this.#request.complete) {
+      this.#response.end();
+      return;
+    }
+    this.#endAfterBody();
+  }
+
+  sendWhole(status: number, fields: readonly string[], body: Buffer): void {
+    if (this.#gone()) return;
+    const response = this.#response;
+    const all = [...fields];
+    if (!this.#request.complete) all.push('connection', 'close');
+    response.writeHead(status, all);
+    if (this.#request.method === 'HEAD') response.flushHeaders();
+    else response.write(body);
+    this.end();
+  }
+
+  sendContinue(): void {
+    if (!this.#gone()) this.#response.writeContinue();
+  }
+
+  abort(): void {
+    this.#response.destroy();
+    this.#request.socket.destroy();
+  }
+
+  /**
+   * The answer is complete but the request is not. Closing now could reset the connection before the client has read
+   * the answer (RFC 9112 §9.6), so a bounded part of the rest is read and thrown away first.
+   */
+  #endAfterBody(): void {
+    const request = this.#request;
+    let left = DISCARD_BYTES;
+    const finish = (): void => {
+      clearTimeout(timer);
+      request.off('data', onData);
+      request.off('end', finish);
+      if (this.#gone()) return;
+      this.#response.end();
+      if (!request.complete) request.socket.destroySoon();
+    };
+    const onData = (chunk: Buffer): void => {
+      left -= chunk.length;
+      if (left < 0) finish();
+    };
+    const timer = setTimeout(finish, DISCARD_MS);
+    request.on('data', onData);
+    request.once('end', finish);
+    request.resume();
+  }
+
+  #gone(): boolean {
+    return this.#closed || this.#response.destroyed;
+  }
+
+  readonly #flush = (): void => {
+    if (!this.#gone() && !this.#response.writableEnded) this.#response.flushHeaders();
+  };
+
+  readonly #onResponseDrain = (): void => {
+    this.onDrain?.();
+  };
+
+  readonly #onResponseClose = (): void => {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.onClose?.(this.#response.writableFinished);
+  };
+}
+
+function ignore(): void {
+  // Reported elsewhere.
+}

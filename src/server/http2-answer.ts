@@ -1,0 +1,107 @@
+import { type OutgoingHttpHeaders, type ServerHttp2Stream, constants } from 'node:http2';
+import type { Readable } from 'node:stream';
+import type { Answer } from '../exchange.js';
+
+/** Fields that HTTP/2 in Node refuses to send twice; the first one counts, as it does for most readers of HTTP/1. */
+const SINGLE: ReadonlySet<string> = new Set(
+  (
+    'access-control-allow-credentials access-control-max-age age authorization content-disposition content-encoding ' +
+    'content-language content-length content-location content-md5 content-range content-type date dnt etag expires ' +
+    'if-match if-modified-since if-none-match if-range if-unmodified-since last-modified location max-forwards ' +
+    'proxy-authorization range referer retry-after tk upgrade-insecure-requests user-agent x-content-type-options'
+  ).split(' '),
+);
+
+/** An answer on one HTTP/2 stream. */
+export class Http2Answer implements Answer {
+  readonly #stream: ServerHttp2Stream;
+  onDrain: (() => void) | null = null;
+  onClose: ((flushed: boolean) => void) | null = null;
+
+  constructor(stream: ServerHttp2Stream) {
+    this.#stream = stream;
+    stream.on('drain', () => {
+      this.onDrain?.();
+    });
+    // A reset by the client arrives as an error too; `close` tells of it.
+    stream.on('error', () => undefined);
+    stream.once('close', () => {
+      this.onClose?.(stream.rstCode === constants.NGHTTP2_NO_ERROR && stream.writableFinished);
+    });
+  }
+
+  get headSent(): boolean {
+    return this.#stream.headersSent;
+  }
+
+  get body(): Readable {
+    return this.#stream;
+  }
+
+  sendHead(status: number, fields: readonly string[], bodiless: boolean): void {
+    if (this.#gone()) return;
+    this.#stream.respond(outgoing(status, fields), { endStream: bodiless });
+  }
+
+  write(chunk: Buffer): boolean {
+    return this.#gone() || this.#stream.write(chunk);
+  }
+
+  end(): void {
+    if (this.#gone()) return;
+    this.#stream.end();
+    this.#dropRest();
+  }
+
+  sendWhole(status: number, fields: readonly string[], body: Buffer): void {
+    if (this.#gone()) return;
+    const head = this.#stream.headRequest;
+    this.#stream.respond(outgoing(status, fields), { endStream: head });
+    if (!head) this.#stream.end(body);
+    this.#dropRest();
+  }
+
+  sendContinue(): void {
+    if (!this.#gone()) this.#stream.additionalHeaders({ ':status': 100 });
+  }
+
+  abort(): void {
+    this.#stream.close(constants.NGHTTP2_INTERNAL_ERROR);
+  }
+
+  /** RFC 9113 §8.1: a complete answer to an incomplete request ends with a reset of NO_ERROR. */
+  #dropRest(): void {
+    const stream = this.#stream;
+    if (stream.readableEnded) return;
+    if (stream.writableFinished) this.#resetUnread();
+    else
+      stream.once('finish', () => {
+        this.#resetUnread();
+      });
+    stream.resume();
+  }
+
+  #resetUnread(): void {
+    // A body that has come in whole by now ends by itself.
+    setImmediate(() => {
+      if (!this.#stream.destroyed && !this.#stream.readableEnded) this.#stream.close(constants.NGHTTP2_NO_ERROR);
+    });
+  }
+
+  #gone(): boolean {
+    return this.#stream.destroyed || this.#stream.closed;
+  }
+}
+
+function outgoing(status: number, fields: readonly string[]): OutgoingHttpHeaders {
+  const headers: Record<string, string | number | string[]> = { ':status': status };
+  for (let i = 0; i < fields.length; i += 2) {
+    const name = fields[i] ?? '';
+    const value = (fields[i + 1] ?? '').trim();
+    const known = headers[name];
+    if (known === undefined) headers[name] = value;
+    else if (name === 'set-cookie') headers[name] = [...(Array.isArray(known) ? known : [String(known)]), value];
+    else if (!SINGLE.has(name)) headers[name] = `${String(known)}, ${value}`;
+  }
+  return headers;
+}

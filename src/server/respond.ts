@@ -1,0 +1,87 @@
+import { type Challenge, DENIALS, type DenialReason } from '../denial.js';
+import type { Exchange } from '../exchange.js';
+import { FAILURES, type FailureReason } from '../failure.js';
+import type { Respond } from '../proxy/respond.js';
+
+/** What a client may know of a refusal or failure: the row's title and status, and the request's id to ask about. */
+export interface WholeAnswer {
+  readonly status: number;
+  readonly fields: readonly string[];
+  readonly body: Buffer;
+}
+
+/**
+ * RFC 9457 problem document. `instance` is the request id, so that an operator finds the line in the log; nothing else
+ * in it depends on the request or on the policy.
+ */
+function problem(status: number, title: string, requestId: string): Buffer {
+  return Buffer.from(
+    `{"type":"about:blank","title":${JSON.stringify(title)},"status":${String(status)},"instance":"urn:uuid:${requestId}"}\n`,
+  );
+}
+
+/** Seconds after which asking again may help. */
+const RETRY_AFTER = '5';
+
+function whole(status: number, title: string, requestId: string, challenge: string | null): WholeAnswer {
+  const body = problem(status, title, requestId);
+  const fields = [
+    'content-type',
+    'application/problem+json',
+    'content-length',
+    String(body.length),
+    'cache-control',
+    'no-store',
+    'x-content-type-options',
+    'nosniff',
+    'x-request-id',
+    requestId,
+  ];
+  if (challenge !== null) fields.push('www-authenticate', challenge);
+  if (status === 503) fields.push('retry-after', RETRY_AFTER);
+  return { status, fields, body };
+}
+
+/** RFC 6750 §3. The realm is a quoted-string without quotes or backslashes; the policy's schema sees to that. */
+function challengeField(challenge: Challenge, realm: string): string | null {
+  switch (challenge) {
+    case 'none':
+      return null;
+    case 'bare':
+      return `Bearer realm="${realm}"`;
+    case 'invalid_token':
+    case 'insufficient_scope':
+    case 'invalid_request':
+      return `Bearer realm="${realm}", error="${challenge}"`;
+  }
+}
+
+const REALM = 'guardbee';
+
+export function denialAnswer(reason: DenialReason, requestId: string, realm: string | null): WholeAnswer {
+  const row = DENIALS[reason];
+  return whole(row.status, row.title, requestId, challengeField(row.challenge, realm ?? REALM));
+}
+
+export function failureAnswer(reason: FailureReason, requestId: string): WholeAnswer {
+  const row = FAILURES[reason];
+  return whole(row.status, row.title, requestId, null);
+}
+
+/** The one place where a refusal or failure becomes an answer. */
+export const respond: Respond = {
+  denial(exchange: Exchange, reason: DenialReason, realm: string | null): void {
+    exchange.denied(reason);
+    const answer = denialAnswer(reason, exchange.requestId, realm);
+    exchange.answer.sendWhole(answer.status, answer.fields, answer.body);
+  },
+  failure(exchange: Exchange, reason: FailureReason): void {
+    exchange.failed(reason);
+    if (exchange.answer.headSent || FAILURES[reason].status === 499) {
+      exchange.answer.abort();
+      return;
+    }
+    const answer = failureAnswer(reason, exchange.requestId);
+    exchange.answer.sendWhole(answer.status, answer.fields, answer.body);
+  },
+};
