@@ -55,7 +55,7 @@ export async function h2Request(
     stream.on('response', (fields) => {
       head = fields;
     });
-    stream.on('trailers', (fields) => {
+    stream.on('trailers', (fields: IncomingHttpHeaders) => {
       trailers = fields;
     });
     stream.on('data', (piece: Buffer) => pieces.push(piece));

@@ -75,7 +75,7 @@ export interface SimplePolicyOptions {
  * One listener `main`, roles `viewer: [read]` and `operator: [read, write]`, and, where no routes are given, a public
  * `/health`, GET for `read` and everything else for `write`. For tests that are about something else than the policy.
  */
-export function simplePolicy(options: SimplePolicyOptions): { readonly [key: string]: PolicyValue } {
+export function simplePolicy(options: SimplePolicyOptions): Readonly<Record<string, PolicyValue>> {
   const routes = options.routes ?? [
     { name: 'health', path: '/health', methods: ['GET'], public: true },
     { name: 'read', path: '/**', methods: ['GET', 'HEAD'], require: 'read' },
