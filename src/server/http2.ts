@@ -1,0 +1,95 @@
+import {
+  type Http2Server,
+  type IncomingHttpHeaders,
+  type ServerHttp2Session,
+  type ServerHttp2Stream,
+  constants,
+  createServer,
+} from 'node:http2';
+import type { Duplex } from 'node:stream';
+import type { RawHead } from '../http/message.js';
+import type { HttpListener } from '../policy/policy.js';
+import { type Peer, type Surroundings, handle } from './handle.js';
+import { Http2Answer } from './http2-answer.js';
+
+/** Streams one client may have open at once on a connection (RFC 9113 §5.1.2 asks for at least 100). */
+const MOST_STREAMS = 100;
+
+export interface Http2Hooks {
+  peerOf(socket: Duplex): Peer | null;
+  sessionOpened(session: ServerHttp2Session): void;
+}
+
+/** HTTP/2 for one listener. Connections are handed to it after TLS with `emit('connection', socket)`. */
+export function http2Server(listener: HttpListener, around: Surroundings, hooks: Http2Hooks): Http2Server {
+  const server = createServer({
+    maxHeaderListPairs: listener.limits.headFields * 2 + 32,
+    maxSendHeaderBlockLength: 1024 * 1024,
+    settings: {
+      enablePush: false,
+      maxConcurrentStreams: MOST_STREAMS,
+      // RFC 9113 counts 32 bytes more for each field; ours is the limit that answers, this one resets.
+      maxHeaderListSize: listener.limits.headBytes + 32 * (listener.limits.headFields + 32) + 4096,
+    },
+    maxSessionInvalidFrames: 100,
+    maxSessionRejectedStreams: 100,
+  });
+  server.on('session', (session) => {
+    superviseSession(session, listener.timeouts.keepAliveMs);
+    hooks.sessionOpened(session);
+  });
+  server.on('sessionError', () => undefined);
+  server.on(
+    'stream',
+    (stream: ServerHttp2Stream, _headers: IncomingHttpHeaders, flags: number, raw?: readonly string[]) => {
+      const { session } = stream;
+      const peer = session === undefined || session.destroyed ? null : hooks.peerOf(session.socket);
+      const head = rawHead(raw ?? [], (flags & constants.NGHTTP2_FLAG_END_STREAM) === 0);
+      const answer = new Http2Answer(stream, head.method);
+      if (peer === null) {
+        answer.abort();
+        return;
+      }
+      handle(listener, head, peer, answer, null, around);
+    },
+  );
+  return server;
+}
+
+/** An idle connection is closed after the keep-alive time; one with open streams never is, however silent they are. */
+function superviseSession(session: ServerHttp2Session, keepAliveMs: number): void {
+  let open = 0;
+  const arm = (): void => {
+    session.setTimeout(keepAliveMs);
+  };
+  session.on('error', () => undefined);
+  session.on('stream', (stream: ServerHttp2Stream) => {
+    open += 1;
+    if (open === 1) session.setTimeout(0);
+    stream.once('close', () => {
+      open -= 1;
+      if (open === 0 && !session.destroyed) arm();
+    });
+  });
+  session.on('timeout', () => {
+    if (open === 0) session.destroy();
+  });
+  arm();
+}
+
+function rawHead(raw: readonly string[], moreFollows: boolean): RawHead {
+  let method = '';
+  let target = '';
+  let authority: string | null = null;
+  const fields: string[] = [];
+  for (let i = 0; i < raw.length; i += 2) {
+    const name = raw[i] ?? '';
+    const value = raw[i + 1] ?? '';
+    if (!name.startsWith(':')) fields.push(name, value);
+    else if (name === ':method') method = value;
+    else if (name === ':path') target = value;
+    else if (name === ':authority') authority = value;
+    // `:scheme` is what the client believes; what counts is that TLS ended here.
+  }
+  return { protocol: '2', scheme: 'https', method, target, authority, fields, moreFollows };
+}

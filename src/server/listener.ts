@@ -1,0 +1,232 @@
+import { constants as cryptoConstants } from 'node:crypto';
+import type { ServerHttp2Session } from 'node:http2';
+import { type AddressInfo, type Server, type Socket, createServer } from 'node:net';
+import type { Duplex } from 'node:stream';
+import { type SecureContext, type TlsOptions, createServer as createTlsServer } from 'node:tls';
+import type { DenialReason } from '../denial.js';
+import { peerAllowed } from '../gate/admit.js';
+import { parsePeerAddress } from '../net/address.js';
+import type { HttpListener, Listener, RedirectListener } from '../policy/policy.js';
+import type { Secret } from '../secret/secret.js';
+import type { Peer, Surroundings } from './handle.js';
+import { type Http1Hooks, http1Server } from './http1.js';
+import { http2Server } from './http2.js';
+import { redirectServer } from './redirect.js';
+
+/** What happens to connections before there is a request; counted and logged by whoever listens to this. */
+export interface ConnectionEvents {
+  opened(listener: string): void;
+  closed(listener: string): void;
+  refused(listener: string, reason: 'address_denied' | 'connections_exhausted', peer: string | null): void;
+  tlsFailed(listener: string, peer: string | null, code: string): void;
+  unreadable(
+    listener: string,
+    peer: Peer | null,
+    scheme: 'http' | 'https',
+    reason: DenialReason,
+    requestId: string,
+  ): void;
+}
+
+/** Certificate and key of a TLS listener, for clients that name no host, and the choice by SNI for the others. */
+export interface TlsMaterial {
+  readonly certPem: string;
+  readonly key: Secret;
+  select(servername: string): SecureContext;
+}
+
+export interface OpenListener {
+  readonly listener: Listener;
+  readonly address: AddressInfo;
+  /** Takes no new connections and closes those with nothing to do. */
+  drain(): void;
+  /** Resolves when the last connection is gone. */
+  readonly ended: Promise<void>;
+  /** Closes whatever is left. */
+  destroy(): void;
+}
+
+/** TLS 1.2 at least, no renegotiation (CVE-2011-1473); Node has no 0-RTT for servers. */
+export const TLS_OPTIONS: Readonly<TlsOptions> = Object.freeze({
+  minVersion: 'TLSv1.2',
+  honorCipherOrder: true,
+  secureOptions: cryptoConstants.SSL_OP_NO_RENEGOTIATION,
+});
+
+/** Opens one listener of the policy. Rejects with the system's error when the address can't be had. */
+export async function openListener(
+  listener: Listener,
+  tls: TlsMaterial | null,
+  around: Surroundings,
+  events: ConnectionEvents,
+): Promise<OpenListener> {
+  const peers = new WeakMap<Duplex, Peer>();
+  const peerOf = (socket: Duplex): Peer | null => peers.get(socket) ?? null;
+  const remember = (socket: Socket): Peer | null => {
+    const address = parsePeerAddress(socket.remoteAddress);
+    if (address === null || socket.remoteAddress === undefined) return null;
+    const peer = { address, text: socket.remoteAddress };
+    peers.set(socket, peer);
+    return peer;
+  };
+
+  const sockets = new Set<Socket>();
+  const scheme = tls === null ? 'http' : 'https';
+  const hooks: Http1Hooks = {
+    peerOf,
+    unreadable: (peer, at, reason, requestId) => {
+      events.unreadable(listener.name, peer, at, reason, requestId);
+    },
+  };
+  const http =
+    listener.type === 'http' ? speakHttp(listener, scheme, around, hooks) : speakRedirect(listener, around, hooks);
+  const secure = tls === null || listener.type !== 'http' ? null : secureServer(listener, tls, events);
+  secure?.on('secureConnection', (socket) => {
+    if (remember(socket) === null) socket.destroy();
+    else http.accept(socket, socket.alpnProtocol === 'h2');
+  });
+
+  const front = createServer({ allowHalfOpen: true, noDelay: true, keepAlive: true, keepAliveInitialDelay: 60_000 });
+  front.maxConnections = listener.limits.connections;
+  front.on('drop', (data) => {
+    events.refused(listener.name, 'connections_exhausted', data?.remoteAddress ?? null);
+  });
+  front.on('connection', (socket: Socket) => {
+    const peer = remember(socket);
+    // Before TLS costs anything. A stranger is told nothing, not even that there is TLS.
+    if (peer === null || !peerAllowed(listener, peer.address)) {
+      events.refused(listener.name, 'address_denied', peer?.text ?? null);
+      socket.on('error', () => undefined);
+      socket.resetAndDestroy();
+      return;
+    }
+    events.opened(listener.name);
+    sockets.add(socket);
+    socket.once('close', () => {
+      sockets.delete(socket);
+      events.closed(listener.name);
+    });
+    if (secure !== null) secure.emit('connection', socket);
+    else http.accept(socket, false);
+  });
+
+  await listen(front, listener.bind.host, listener.bind.port);
+  const ended = new Promise<void>((resolve) => {
+    front.once('close', resolve);
+  });
+  return {
+    listener,
+    address: front.address() as AddressInfo,
+    drain: () => {
+      front.close();
+      http.drain();
+    },
+    ended,
+    destroy: () => {
+      front.close();
+      for (const socket of sockets) socket.destroy();
+      http.stop();
+    },
+  };
+}
+
+/** What takes connections over once they are let in (and their TLS is up). */
+interface Speaker {
+  accept(socket: Socket, http2: boolean): void;
+  drain(): void;
+  /** Ends its timers. */
+  stop(): void;
+}
+
+function speakHttp(listener: HttpListener, scheme: 'http' | 'https', around: Surroundings, hooks: Http1Hooks): Speaker {
+  const sessions = new Set<ServerHttp2Session>();
+  const plain = new Set<Socket>();
+  const http1 = http1Server(listener, scheme, around, hooks);
+  const http2 = http2Server(listener, around, {
+    peerOf: hooks.peerOf,
+    sessionOpened: (session) => {
+      sessions.add(session);
+      session.once('close', () => {
+        sessions.delete(session);
+      });
+    },
+  });
+  return {
+    accept: (socket, isHttp2) => {
+      if (isHttp2) {
+        http2.emit('connection', socket);
+        return;
+      }
+      plain.add(socket);
+      socket.once('close', () => {
+        plain.delete(socket);
+      });
+      http1.server.emit('connection', socket);
+    },
+    drain: () => {
+      // GOAWAY: streams in flight end, new ones go elsewhere (RFC 9113 §6.8).
+      for (const session of sessions) session.close();
+      for (const socket of plain) if (!http1.busy(socket)) socket.destroy();
+      http1.server.close();
+    },
+    stop: () => {
+      for (const session of sessions) session.destroy();
+      http1.server.close();
+    },
+  };
+}
+
+function speakRedirect(listener: RedirectListener, around: Surroundings, hooks: Http1Hooks): Speaker {
+  const server = redirectServer(listener, around, hooks);
+  const open = new Set<Socket>();
+  return {
+    accept: (socket) => {
+      open.add(socket);
+      socket.once('close', () => {
+        open.delete(socket);
+      });
+      server.emit('connection', socket);
+    },
+    drain: () => {
+      for (const socket of open) socket.destroySoon();
+      server.close();
+    },
+    stop: () => {
+      server.close();
+    },
+  };
+}
+
+function secureServer(
+  listener: HttpListener,
+  tls: TlsMaterial,
+  events: ConnectionEvents,
+): ReturnType<typeof createTlsServer> {
+  const server = createTlsServer({
+    ...TLS_OPTIONS,
+    cert: tls.certPem,
+    key: tls.key.reveal(),
+    ALPNProtocols: ['h2', 'http/1.1'],
+    handshakeTimeout: listener.timeouts.handshakeMs,
+    SNICallback: (servername, callback) => {
+      callback(null, tls.select(servername));
+    },
+  });
+  server.on('tlsClientError', (error: NodeJS.ErrnoException, socket) => {
+    events.tlsFailed(listener.name, socket.remoteAddress ?? null, error.code ?? 'UNKNOWN');
+    socket.destroy();
+  });
+  return server;
+}
+
+function listen(server: Server, host: string, port: number): Promise<void> {
+  return new Promise((resolve, reject) => {
+    server.once('error', reject);
+    server.listen({ host, port, backlog: 511 }, () => {
+      server.off('error', reject);
+      // EMFILE and the like while accepting: the connection is lost, the listener is not.
+      server.on('error', () => undefined);
+      resolve();
+    });
+  });
+}
