@@ -12,8 +12,10 @@ import type { HttpListener, Route } from './policy/policy.js';
  */
 export interface Answer {
   readonly headSent: boolean;
-  /** The request body as it arrives; null where there is none. */
-  readonly body: Readable | null;
+  /** The request body as it arrives. */
+  readonly body: Readable;
+  /** Says that the head announced no body: there is none to wait for or to throw away. */
+  expectNoBody(): void;
   /** Field names are lower case. `bodiless`: nothing follows, by definition. */
   sendHead(status: number, fields: readonly string[], bodiless: boolean): void;
   /** False: wait for `onDrain`. */

@@ -24,6 +24,11 @@ export type Framing =
   /** HTTP/1 chunked, or an HTTP/2 body of unstated length. */
   | { readonly kind: 'streamed' };
 
+/** Whether any body bytes may follow the head. */
+export function hasBody(framing: Framing): boolean {
+  return framing.kind === 'streamed' || (framing.kind === 'length' && framing.bytes > 0);
+}
+
 export interface WebSocketOffer {
   readonly key: string;
   /** In the order offered. */

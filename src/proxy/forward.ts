@@ -3,7 +3,7 @@ import type { Exchange } from '../exchange.js';
 import type { FailureReason } from '../failure.js';
 import { type Permit, assertPermit } from '../gate/authorize.js';
 import { clientHead } from '../http/client-head.js';
-import type { Framing } from '../http/message.js';
+import { hasBody } from '../http/message.js';
 import { requestHead } from './request-head.js';
 import { RequestBody } from './request-body.js';
 import type { Respond } from './respond.js';
@@ -30,10 +30,6 @@ export function forward(exchange: Exchange, permit: Permit, upstreams: Upstreams
     },
     handler,
   );
-}
-
-function hasBody(framing: Framing): boolean {
-  return framing.kind === 'streamed' || (framing.kind === 'length' && framing.bytes > 0);
 }
 
 /** undici: 0 is no limit. */
@@ -68,19 +64,18 @@ class ForwardHandler implements Dispatcher.DispatchHandler {
     this.#respond = respond;
     const { answer } = exchange;
     const { message } = permit.admission;
-    this.body =
-      !hasBody(message.framing) || answer.body === null
-        ? null
-        : new RequestBody(
-            answer.body,
-            permit.route.bodyMs,
-            (count) => {
-              exchange.bytesIn += count;
-            },
-            (reason) => {
-              this.#giveUp(reason);
-            },
-          );
+    this.body = !hasBody(message.framing)
+      ? null
+      : new RequestBody(
+          answer.body,
+          permit.route.bodyMs,
+          (count) => {
+            exchange.bytesIn += count;
+          },
+          (reason) => {
+            this.#giveUp(reason);
+          },
+        );
     if (message.expectsContinue) answer.sendContinue();
     answer.onDrain = () => {
       this.#controller?.resume();
@@ -136,7 +131,12 @@ class ForwardHandler implements Dispatcher.DispatchHandler {
   }
 
   #giveUp(reason: FailureReason): void {
-    if (this.#over || this.#givenUp !== null) return;
+    if (this.#over) {
+      // The upstream was done; the client was not.
+      this.#exchange.failed(reason);
+      return;
+    }
+    if (this.#givenUp !== null) return;
     this.#givenUp = new GivenUp(reason);
     if (this.#controller !== null) this.#controller.abort(this.#givenUp);
     // Not sent yet: destroying the client ends the waiting request with an error of its own.

@@ -174,7 +174,12 @@ class TunnelHandler implements Dispatcher.DispatchHandler {
   }
 
   #giveUp(reason: FailureReason): void {
-    if (this.#over || this.#givenUp !== null) return;
+    if (this.#over) {
+      // The upstream was done; the client was not.
+      this.#exchange.failed(reason);
+      return;
+    }
+    if (this.#givenUp !== null) return;
     this.#givenUp = new GivenUp(reason);
     if (this.#controller !== null) this.#controller.abort(this.#givenUp);
     else this.#pool.discard(this.#connection);

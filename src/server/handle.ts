@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { type Answer, type Clock, Exchange, type ExchangeSink } from '../exchange.js';
 import { decide } from '../gate/decide.js';
-import { type RawHead, readMessage } from '../http/message.js';
+import { type RawHead, hasBody, readMessage } from '../http/message.js';
 import type { Address } from '../net/address.js';
 import type { HttpListener } from '../policy/policy.js';
 import { forward } from '../proxy/forward.js';
@@ -62,6 +62,7 @@ export function handle(
       return;
     }
     exchange.read(read.message);
+    if (!hasBody(read.message.framing)) answer.expectNoBody();
     const decision = decide(listener, read.message, peer.address, exchange.startedAtMs);
     exchange.decided(decision);
     if (!decision.allow) {

@@ -11,6 +11,7 @@ export class Http1Answer implements Answer {
   readonly #request: IncomingMessage;
   readonly #response: ServerResponse;
   #closed = false;
+  #bodyExpected = true;
   #flushScheduled = false;
   onDrain: (() => void) | null = null;
   onClose: ((flushed: boolean) => void) | null = null;
@@ -33,6 +34,10 @@ export class Http1Answer implements Answer {
     return this.#request;
   }
 
+  expectNoBody(): void {
+    this.#bodyExpected = false;
+  }
+
   sendHead(status: number, fields: readonly string[], bodiless: boolean): void {
     if (this.#gone()) return;
     // `writeHead` takes names and values in turn; its type only knows the object form and arrays of them.
@@ -50,7 +55,7 @@ export class Http1Answer implements Answer {
 
   end(): void {
     if (this.#gone()) return;
-    if (this.#request.complete) {
+    if (this.#complete()) {
       this.#response.end();
       return;
     }
@@ -61,7 +66,7 @@ export class Http1Answer implements Answer {
     if (this.#gone()) return;
     const response = this.#response;
     const all = [...fields];
-    if (!this.#request.complete) all.push('connection', 'close');
+    if (!this.#complete()) all.push('connection', 'close');
     response.writeHead(status, all);
     if (this.#request.method === 'HEAD') response.flushHeaders();
     else response.write(body);
@@ -100,6 +105,11 @@ export class Http1Answer implements Answer {
     request.on('data', onData);
     request.once('end', finish);
     request.resume();
+  }
+
+  /** The parser says `complete` a little later than the request is announced, also where there is no body. */
+  #complete(): boolean {
+    return !this.#bodyExpected || this.#request.complete;
   }
 
   #gone(): boolean {

@@ -15,18 +15,22 @@ const SINGLE: ReadonlySet<string> = new Set(
 /** An answer on one HTTP/2 stream. */
 export class Http2Answer implements Answer {
   readonly #stream: ServerHttp2Stream;
+  readonly #head: boolean;
   onDrain: (() => void) | null = null;
   onClose: ((flushed: boolean) => void) | null = null;
 
-  constructor(stream: ServerHttp2Stream) {
+  constructor(stream: ServerHttp2Stream, method: string) {
     this.#stream = stream;
+    this.#head = method === 'HEAD';
     stream.on('drain', () => {
       this.onDrain?.();
     });
     // A reset by the client arrives as an error too; `close` tells of it.
     stream.on('error', () => undefined);
     stream.once('close', () => {
-      this.onClose?.(stream.rstCode === constants.NGHTTP2_NO_ERROR && stream.writableFinished);
+      // A client may close the connection on seeing the last frame, before Node reports `finish`: nothing was left to send.
+      const sent = stream.writableFinished || (stream.writableEnded && stream.writableLength === 0);
+      this.onClose?.(stream.rstCode === constants.NGHTTP2_NO_ERROR && sent);
     });
   }
 
@@ -36,6 +40,10 @@ export class Http2Answer implements Answer {
 
   get body(): Readable {
     return this.#stream;
+  }
+
+  expectNoBody(): void {
+    // The stream's own end says so.
   }
 
   sendHead(status: number, fields: readonly string[], bodiless: boolean): void {
@@ -55,9 +63,8 @@ export class Http2Answer implements Answer {
 
   sendWhole(status: number, fields: readonly string[], body: Buffer): void {
     if (this.#gone()) return;
-    const head = this.#stream.headRequest;
-    this.#stream.respond(outgoing(status, fields), { endStream: head });
-    if (!head) this.#stream.end(body);
+    this.#stream.respond(outgoing(status, fields), { endStream: this.#head });
+    if (!this.#head) this.#stream.end(body);
     this.#dropRest();
   }
 

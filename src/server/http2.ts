@@ -6,7 +6,6 @@ import {
   constants,
   createServer,
 } from 'node:http2';
-import type { Duplex } from 'node:stream';
 import type { RawHead } from '../http/message.js';
 import type { HttpListener } from '../policy/policy.js';
 import { type Peer, type Surroundings, handle } from './handle.js';
@@ -16,7 +15,8 @@ import { Http2Answer } from './http2-answer.js';
 const MOST_STREAMS = 100;
 
 export interface Http2Hooks {
-  peerOf(socket: Duplex): Peer | null;
+  /** By the address of the socket's other end. */
+  peerAt(remoteAddress: string | undefined): Peer | null;
   sessionOpened(session: ServerHttp2Session): void;
 }
 
@@ -34,7 +34,11 @@ export function http2Server(listener: HttpListener, around: Surroundings, hooks:
     maxSessionInvalidFrames: 100,
     maxSessionRejectedStreams: 100,
   });
-  server.on('session', (session) => {
+  // A session shows its socket only through a proxy object, so the peer is kept by session.
+  const peers = new WeakMap<object, Peer>();
+  server.on('session', (session: ServerHttp2Session) => {
+    const peer = hooks.peerAt(session.socket.remoteAddress);
+    if (peer !== null) peers.set(session, peer);
     superviseSession(session, listener.timeouts.keepAliveMs);
     hooks.sessionOpened(session);
   });
@@ -43,10 +47,10 @@ export function http2Server(listener: HttpListener, around: Surroundings, hooks:
     'stream',
     (stream: ServerHttp2Stream, _headers: IncomingHttpHeaders, flags: number, raw?: readonly string[]) => {
       const { session } = stream;
-      const peer = session === undefined || session.destroyed ? null : hooks.peerOf(session.socket);
+      const peer = session === undefined ? undefined : peers.get(session);
       const head = rawHead(raw ?? [], (flags & constants.NGHTTP2_FLAG_END_STREAM) === 0);
       const answer = new Http2Answer(stream, head.method);
-      if (peer === null) {
+      if (peer === undefined) {
         answer.abort();
         return;
       }

@@ -5,7 +5,7 @@ import type { Duplex } from 'node:stream';
 import { type SecureContext, type TlsOptions, createServer as createTlsServer } from 'node:tls';
 import type { DenialReason } from '../denial.js';
 import { peerAllowed } from '../gate/admit.js';
-import { parsePeerAddress } from '../net/address.js';
+import { formatAddress, parsePeerAddress } from '../net/address.js';
 import type { HttpListener, Listener, RedirectListener } from '../policy/policy.js';
 import type { Secret } from '../secret/secret.js';
 import type { Peer, Surroundings } from './handle.js';
@@ -63,10 +63,8 @@ export async function openListener(
   const peers = new WeakMap<Duplex, Peer>();
   const peerOf = (socket: Duplex): Peer | null => peers.get(socket) ?? null;
   const remember = (socket: Socket): Peer | null => {
-    const address = parsePeerAddress(socket.remoteAddress);
-    if (address === null || socket.remoteAddress === undefined) return null;
-    const peer = { address, text: socket.remoteAddress };
-    peers.set(socket, peer);
+    const peer = peerAt(socket.remoteAddress);
+    if (peer !== null) peers.set(socket, peer);
     return peer;
   };
 
@@ -130,6 +128,12 @@ export async function openListener(
   };
 }
 
+/** Null when the socket has already lost its other end. */
+function peerAt(remoteAddress: string | undefined): Peer | null {
+  const address = parsePeerAddress(remoteAddress);
+  return address === null ? null : { address, text: formatAddress(address) };
+}
+
 /** What takes connections over once they are let in (and their TLS is up). */
 interface Speaker {
   accept(socket: Socket, http2: boolean): void;
@@ -143,7 +147,7 @@ function speakHttp(listener: HttpListener, scheme: 'http' | 'https', around: Sur
   const plain = new Set<Socket>();
   const http1 = http1Server(listener, scheme, around, hooks);
   const http2 = http2Server(listener, around, {
-    peerOf: hooks.peerOf,
+    peerAt,
     sessionOpened: (session) => {
       sessions.add(session);
       session.once('close', () => {
