@@ -5,12 +5,14 @@ import type { Answer } from '../exchange.js';
 /** What is still read of a request body that nobody wants, so that the client gets to see the answer. */
 const DISCARD_BYTES = 1024 * 1024;
 const DISCARD_MS = 1_000;
+const JOINED_BYTES = 16 * 1024;
 
 /** An answer over HTTP/1.x. Node writes the framing and keeps pipelined answers in order. */
 export class Http1Answer implements Answer {
   readonly #request: IncomingMessage;
   readonly #response: ServerResponse;
   #closed = false;
+  #bodyBegun = false;
   #bodyExpected = true;
   #flushScheduled = false;
   onDrain: (() => void) | null = null;
@@ -50,6 +52,13 @@ export class Http1Answer implements Answer {
 
   write(chunk: Buffer): boolean {
     if (this.#gone()) return true;
+    // Head and first piece as one string are one write; as string and buffer they are a vector of three, which costs
+    // a tenth of the whole request. latin1 keeps every byte as it is.
+    if (!this.#bodyBegun && chunk.length <= JOINED_BYTES) {
+      this.#bodyBegun = true;
+      return this.#response.write(chunk.toString('latin1'), 'latin1');
+    }
+    this.#bodyBegun = true;
     return this.#response.write(chunk);
   }
 
