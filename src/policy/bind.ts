@@ -1,0 +1,116 @@
+import { formatAddress, formatAddressAndPort, isLoopback, parseAddress } from '../net/address.js';
+import type { Address } from '../net/address.js';
+import { parseCidr } from '../net/cidr.js';
+import { parsed, refused } from './parsed.js';
+import type { Parsed } from './parsed.js';
+
+export const BIND_FORM = 'an address and a port such as 127.0.0.1:8443, "[::1]:8443" or 0.0.0.0:443';
+
+export interface ParsedBind {
+  /** IP literal, without brackets. */
+  readonly host: string;
+  readonly address: Address;
+  readonly port: number;
+  readonly loopback: boolean;
+}
+
+/** Reads an address to listen on. Names other than `localhost` are refused: what they resolve to may change. */
+export function parseBind(text: string): Parsed<ParsedBind> {
+  if (text === '') return refused(`an address is not empty; allowed is ${BIND_FORM}`);
+  if (/\s/.test(text)) return refused(`there is a blank in the address; allowed is ${BIND_FORM}`);
+  if (/^[a-z][a-z0-9+.-]*:\/\//i.test(text)) {
+    return refused(
+      'this is a URL; allowed is an address and a port',
+      'leave out the scheme and the path; TLS is switched on by tls',
+    );
+  }
+  if (/^unix:|^\//.test(text)) return refused(`listening on a unix socket is not supported; allowed is ${BIND_FORM}`);
+  if (text.includes('%')) {
+    return refused('a zone id (the part from %) is not supported', 'bind an address that is not link-local, or [::]');
+  }
+  if (/^\d{1,5}$/.test(text)) return refused('the address is missing', `write 127.0.0.1:${text}`);
+
+  const bracketed = /^\[([^[\]]*)\](?::(\d*))?$/.exec(text);
+  if (bracketed !== null) return parseBracketed(bracketed[1] ?? '', bracketed[2]);
+  if (text.includes('[') || text.includes(']')) return refused(`the brackets are not closed; allowed is ${BIND_FORM}`);
+
+  const colons = text.split(':').length - 1;
+  if (colons > 1) return refuseUnbracketed(text);
+  if (colons === 0) return refuseWithoutPort(text);
+  const colon = text.indexOf(':');
+  const hostText = text.slice(0, colon);
+  const port = parsePort(text.slice(colon + 1));
+  if (hostText === '' || hostText === '*') {
+    const wanted = port.ok ? port.value : 8443;
+    return refused(
+      hostText === '' ? 'the address is missing' : '"*" is not an address',
+      `write 127.0.0.1:${wanted} for this machine alone, or 0.0.0.0:${wanted} for every IPv4 address`,
+    );
+  }
+  if (!port.ok) return port;
+  if (hostText.toLowerCase() === 'localhost')
+    return bindTo({ family: 4, words: [0, 0, 0xffff, 0x7f000001] }, port.value);
+  const address = parseAddress(hostText);
+  if (address !== null) return bindTo(address, port.value);
+  if (/^[\d.]+$/.test(hostText)) {
+    const why = parseCidr(hostText);
+    return why.ok ? refused(`allowed is ${BIND_FORM}`) : refused(why.problem, withPort(why.hint, port.value));
+  }
+  return refused(
+    'a name is not an address to bind: what it resolves to may change',
+    'write the address itself, or localhost',
+  );
+}
+
+function parseBracketed(inside: string, portText: string | undefined): Parsed<ParsedBind> {
+  const address = parseAddress(inside);
+  if (address === null) return refused('there is no valid IPv6 address between the brackets');
+  if (!inside.includes(':'))
+    return refused('brackets are for IPv6 addresses', `write ${formatAddress(address)}:${portText ?? '8443'}`);
+  if (portText === undefined) return refused('the port is missing', `write "[${inside}]:8443"`);
+  const port = parsePort(portText);
+  return port.ok ? bindTo(address, port.value) : port;
+}
+
+/** `::1:8443` is the address ::1:8443 to one reader and port 8443 of ::1 to another. */
+function refuseUnbracketed(text: string): Parsed<never> {
+  const last = text.lastIndexOf(':');
+  const host = parseAddress(text.slice(0, last));
+  const problem = 'an IPv6 address stands in brackets, so that the port can be told from it';
+  if (host !== null && /^\d{1,5}$/.test(text.slice(last + 1))) {
+    return refused(problem, `write "[${text.slice(0, last)}]:${text.slice(last + 1)}"`);
+  }
+  if (parseAddress(text) !== null) return refused(problem, `write "[${text}]:8443"`);
+  return refused(`allowed is ${BIND_FORM}`);
+}
+
+function refuseWithoutPort(text: string): Parsed<never> {
+  const address = parseAddress(text);
+  if (address !== null || text.toLowerCase() === 'localhost')
+    return refused('the port is missing', `write ${text}:8443`);
+  return refused(`allowed is ${BIND_FORM}`);
+}
+
+/** 0 is allowed: the system picks a free one. */
+function parsePort(text: string): Parsed<number> {
+  if (text === '') return refused('the port is missing');
+  if (!/^\d+$/.test(text)) return refused('a port is a number from 0 to 65535');
+  if (text.length > 1 && text.startsWith('0')) return refused('the port has a leading zero');
+  if (text.length > 5 || Number(text) > 65535) return refused('a port is a number from 0 to 65535');
+  return parsed(Number(text));
+}
+
+/** A hint about an address, completed to one about a bind. */
+function withPort(hint: string | undefined, port: number): string | undefined {
+  const one = /^write ([\d.]+)$/.exec(hint ?? '')?.[1];
+  return one === undefined ? undefined : `write ${one}:${port}`;
+}
+
+function bindTo(address: Address, port: number): Parsed<ParsedBind> {
+  return parsed({ host: formatAddress(address), address, port, loopback: isLoopback(address) });
+}
+
+/** `127.0.0.1:8443`, `[::1]:8443`. */
+export function formatBind(bind: ParsedBind): string {
+  return formatAddressAndPort(bind.address, bind.port);
+}

@@ -1,0 +1,130 @@
+import { formatAddress, isLoopback, isUnspecified, parseAddress } from '../net/address.js';
+import { parseHostName } from './host-name.js';
+import { parsed, refused } from './parsed.js';
+import type { Parsed } from './parsed.js';
+
+export const UPSTREAM_FORM = 'http://127.0.0.1:PORT or unix:/path/of.sock';
+
+/** Linux: sun_path is 108 bytes with the NUL (unix(7)). */
+const LONGEST_SOCKET_PATH = 107;
+
+/** How near an upstream is, as far as its text says. A name has to be looked up. */
+export type Nearness = 'loopback' | 'remote' | 'name';
+
+export interface ParsedUpstream {
+  /** `127.0.0.1:7833`, `[::1]:7833`, `unix:/run/queen.sock`. */
+  readonly name: string;
+  /** What the upstream would call itself in a Location; empty for a socket. Port 80 is left out. */
+  readonly authority: string;
+  readonly target:
+    | { readonly kind: 'tcp'; readonly host: string; readonly port: number }
+    | { readonly kind: 'unix'; readonly path: string };
+  readonly nearness: Nearness;
+}
+
+/** Reads an upstream. Nothing before an `@` is ever repeated. */
+export function parseUpstream(text: string): Parsed<ParsedUpstream> {
+  if (text === '') return refused(`an upstream is not empty; allowed is ${UPSTREAM_FORM}`);
+  if (/[\s\p{Cc}]/u.test(text))
+    return refused(`there is a blank or control character in it; allowed is ${UPSTREAM_FORM}`);
+  if (text.startsWith('unix:')) return parseSocket(text.slice('unix:'.length));
+  if (text.startsWith('/'))
+    return refused(`allowed is ${UPSTREAM_FORM}`, 'a unix socket is written unix:/path/of.sock');
+  const scheme = /^([A-Za-z][A-Za-z0-9+.-]*):\/\//.exec(text);
+  if (scheme === null) return refuseWithoutScheme(text);
+  const rest = text.slice(scheme[0].length);
+  if (rest.includes('@')) {
+    return refused(
+      'a user name or password does not belong into a URL',
+      'use upstream_auth: { type: basic, username: NAME, password: { file: PATH } }',
+    );
+  }
+  const name = (scheme[1] ?? '').toLowerCase();
+  if (name === 'https' || name === 'wss') {
+    return refused(
+      'TLS towards the upstream is not supported: the upstream is on this machine',
+      `write http://${hostOf(rest)}`,
+    );
+  }
+  if (name === 'ws') return refused('WebSockets go through http:// as well', `write http://${hostOf(rest)}`);
+  if (name !== 'http') return refused(`this scheme is not supported; allowed is ${UPSTREAM_FORM}`);
+  if (/[?#]/.test(rest)) return refused('a query or fragment does not belong here', `write http://${hostOf(rest)}`);
+  if (rest.includes('/')) {
+    return refused(
+      'a path does not belong here: requests keep the path they came with',
+      `write http://${hostOf(rest)}`,
+    );
+  }
+  return parseAuthority(rest);
+}
+
+function parseSocket(path: string): Parsed<ParsedUpstream> {
+  if (path.startsWith('//')) return refused('a unix socket has one slash', `write unix:${path.replace(/^\/+/, '/')}`);
+  if (!path.startsWith('/')) return refused('the path of a unix socket is absolute', 'write unix:/run/NAME.sock');
+  if (Buffer.byteLength(path) > LONGEST_SOCKET_PATH) {
+    return refused(`the path of a unix socket is at most ${LONGEST_SOCKET_PATH} bytes long`);
+  }
+  if (path.endsWith('/')) return refused('this is a folder, not a socket');
+  return parsed({ name: `unix:${path}`, authority: '', target: { kind: 'unix', path }, nearness: 'loopback' });
+}
+
+function parseAuthority(text: string): Parsed<ParsedUpstream> {
+  const split = /^(\[[^[\]]*\]|[^:[\]]*)(?::(.*))?$/.exec(text);
+  if (split === null) {
+    return refused(
+      `allowed is ${UPSTREAM_FORM}`,
+      text.includes('[') ? undefined : 'an IPv6 address stands in brackets: "http://[::1]:7833"',
+    );
+  }
+  const hostText = split[1] ?? '';
+  const portText = split[2] ?? '80';
+  if (hostText === '') return refused('the host is missing', 'write http://127.0.0.1:PORT');
+  if (!/^\d{1,5}$/.test(portText) || /^0\d/.test(portText) || Number(portText) > 65535 || Number(portText) === 0) {
+    return refused('the port of an upstream is a number from 1 to 65535');
+  }
+  if (hostText.includes('%')) return refused('a zone id (the part from %) is not supported');
+  const bracketed = hostText.startsWith('[');
+  const address = parseAddress(bracketed ? hostText.slice(1, -1) : hostText);
+  if (bracketed && (address === null || !hostText.includes(':'))) {
+    return refused('there is no valid IPv6 address between the brackets');
+  }
+  const port = Number(portText);
+  if (address !== null) {
+    const nearness = isLoopback(address) ? 'loopback' : 'remote';
+    return parsed(tcp(formatAddress(address), port, nearness));
+  }
+  const name = parseHostName(hostText);
+  if (!name.ok) return name;
+  return parsed(tcp(name.value, port, name.value === 'localhost' ? 'loopback' : 'name'));
+}
+
+function tcp(host: string, port: number, nearness: Nearness): ParsedUpstream {
+  const written = host.includes(':') ? `[${host}]` : host;
+  return {
+    name: `${written}:${port}`,
+    authority: port === 80 ? written : `${written}:${port}`,
+    target: { kind: 'tcp', host, port },
+    nearness,
+  };
+}
+
+/** The fix for an upstream that is not loopback. */
+export function loopbackHint(upstream: ParsedUpstream): string {
+  const port = upstream.target.kind === 'tcp' ? upstream.target.port : 80;
+  const address = upstream.target.kind === 'tcp' ? parseAddress(upstream.target.host) : null;
+  if (address !== null && isUnspecified(address)) return `write http://127.0.0.1:${port}`;
+  return `run guardbee on the machine of the service and write http://127.0.0.1:${port}; unsafe_remote_upstream: true sends requests over the network unprotected`;
+}
+
+function refuseWithoutScheme(text: string): Parsed<never> {
+  if (text.includes('@')) return refused(`allowed is ${UPSTREAM_FORM}`);
+  const guess = /^\d{1,5}$/.test(text) ? `127.0.0.1:${text}` : text;
+  const read = parseAuthority(guess.replace(/[/?#].*$/, ''));
+  return refused(`allowed is ${UPSTREAM_FORM}`, read.ok ? `write http://${read.value.authority}` : undefined);
+}
+
+/** Host and port alone, for a hint; only when they are nothing else. */
+function hostOf(rest: string): string {
+  const authority = rest.replace(/[/?#].*$/, '');
+  return parseAuthority(authority).ok ? authority : '127.0.0.1:PORT';
+}
