@@ -60,7 +60,9 @@ async function test() {
   if (code !== 0) throw new StepFailure(code);
 }
 
-const sourceOf = (file) => file.replace(/^dist\//, '').replace(/\.js$/, '.ts');
+function sourceOf(file) {
+  return file.replace(/^dist\//, '').replace(/\.js$/, '.ts');
+}
 
 async function nodeTest(files) {
   const options = [
