@@ -104,7 +104,7 @@ async function buildStale(build, lock) {
   await step('Building', async () => {
     await compile(project);
     // The compiler trusts its record of what it wrote. Where an output was removed by hand, have it write them all.
-    if (sources(folders).some((file) => !existsSync(outputOf(file)))) {
+    if (sources(folders).some((file) => !file.endsWith('.d.ts') && !existsSync(outputOf(file)))) {
       rmSync(join(DIST, info), { force: true });
       await compile(project);
     }
