@@ -1,0 +1,57 @@
+import type { Issue } from '../policy/issue.js';
+import type { HttpListener, Policy, Position, Upstream } from '../policy/policy.js';
+import { type Exposure, type ReadProc, checkExposure } from './exposure.js';
+
+/** What is known of each upstream of a policy now. guardbee's own listeners are not taken for upstreams. */
+export function exposureOf(policy: Policy, readProc?: ReadProc): Exposure[] {
+  return checkExposure(
+    policy.upstreams,
+    policy.listeners.map(({ bind }) => ({ host: bind.host, port: bind.port })),
+    readProc,
+  );
+}
+
+/**
+ * Upstreams that could be reached around guardbee, where the policy refuses that. `check` and `run` both ask this, so
+ * that they accept the same policies.
+ */
+export function exposureIssues(policy: Policy, readProc?: ReadProc): Issue[] {
+  if (policy.upstreamExposure.mode !== 'refuse') return [];
+  const found = exposureOf(policy, readProc);
+  return policy.upstreams.flatMap((upstream, index) => {
+    const exposure = found[index];
+    return exposure?.state === 'exposed' ? [issueAbout(policy, upstream, exposure)] : [];
+  });
+}
+
+function issueAbout(policy: Policy, upstream: Upstream, exposure: Exposure): Issue {
+  const place = placeOf(policy, upstream);
+  return {
+    severity: 'error',
+    code: 'upstream_exposed',
+    file: policy.file,
+    line: place.position.line,
+    column: place.position.column,
+    key: place.key,
+    message: `upstream ${upstream.name} can be reached around guardbee: ${exposure.why} (seen: ${exposure.addresses.join(', ')})`,
+    hint: 'have the service listen on 127.0.0.1 alone, or close its port in the firewall and write upstream_exposure: { firewalled: "how" }',
+  };
+}
+
+/** The listener, where all that it forwards goes there; else the first route that goes there. */
+function placeOf(policy: Policy, upstream: Upstream): { readonly key: string; readonly position: Position } {
+  for (const listener of policy.listeners) {
+    if (listener.type !== 'http') continue;
+    const route = listener.routes.routes.find((one) => one.upstream?.name === upstream.name);
+    if (route === undefined) continue;
+    return sharesOneUpstream(listener)
+      ? { key: `listeners.${listener.name}.upstream`, position: listener.position }
+      : { key: `listeners.${listener.name}.routes[${route.index}].upstream`, position: route.position };
+  }
+  return { key: 'upstream_exposure', position: { line: 0, column: 0 } };
+}
+
+function sharesOneUpstream(listener: HttpListener): boolean {
+  const names = listener.routes.routes.flatMap((route) => (route.upstream === null ? [] : [route.upstream.name]));
+  return new Set(names).size === 1;
+}
