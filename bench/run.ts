@@ -1,0 +1,223 @@
+/**
+ * `npm run bench`: what guardbee costs, next to a direct connection and to http-proxy, measured in one run. Nothing is
+ * asserted here: figures of one machine at one time are read as ratios.
+ */
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
+import { readFileSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { sha256Hex } from '../src/secret/digest.js';
+import { ensureSelfSigned } from '../src/server/certificate.js';
+
+const ROUNDS = 3;
+const SECONDS = 5;
+const CONNECTIONS = 32;
+
+const here = (path: string): string => fileURLToPath(new URL(path, import.meta.url));
+const has = (command: string): boolean => spawnSync('sh', ['-c', `command -v ${command}`]).status === 0;
+
+interface Running {
+  readonly child: ChildProcess;
+  readonly pid: number;
+  /** What it printed until `until` matched. */
+  readonly said: string;
+  readonly readyMs: number;
+}
+
+/** Starts a program and waits for what it says when it is ready. */
+async function start(command: readonly string[], until: RegExp, core: number | null): Promise<Running> {
+  const pinned = core !== null && has('taskset') ? ['taskset', '-c', String(core), ...command] : [...command];
+  const began = performance.now();
+  const child = spawn(pinned[0] ?? '', pinned.slice(1), { stdio: ['ignore', 'pipe', 'inherit'] });
+  return new Promise((resolve, reject) => {
+    let said = '';
+    child.once('exit', (code) => {
+      reject(new Error(`${command.join(' ')} ended early (${String(code)}): ${said.slice(0, 400)}`));
+    });
+    child.stdout.setEncoding('utf8').on('data', (text: string) => {
+      if (until.test(said)) return;
+      said += text;
+      if (until.test(said)) resolve({ child, pid: child.pid ?? 0, said, readyMs: performance.now() - began });
+    });
+  });
+}
+
+/** User and system time of a process, in microseconds (proc(5): ticks of 10 ms). */
+function cpuMicroseconds(pid: number): number {
+  const fields = readFileSync(`/proc/${String(pid)}/stat`, 'utf8')
+    .replace(/^.*\) /, '')
+    .split(' ');
+  return (Number(fields[11]) + Number(fields[12])) * 10_000;
+}
+
+function residentMegabytes(pid: number): number {
+  const kilobytes = /^VmRSS:\s+(\d+)/m.exec(readFileSync(`/proc/${String(pid)}/status`, 'utf8'))?.[1];
+  return Number(kilobytes) / 1024;
+}
+
+interface Load {
+  readonly requests: number;
+  readonly perSecond: number;
+}
+
+async function load(url: string, token: string): Promise<Load> {
+  const header = `Authorization: Bearer ${token}`;
+  const command = has('wrk')
+    ? ['wrk', '-t1', `-c${String(CONNECTIONS)}`, `-d${String(SECONDS)}`, '-H', header, url]
+    : ['h2load', '--h1', '-t1', `-c${String(CONNECTIONS)}`, '-D', String(SECONDS), '-H', header, url];
+  const child = spawn(command[0] ?? '', command.slice(1), { stdio: ['ignore', 'pipe', 'inherit'] });
+  let said = '';
+  child.stdout.setEncoding('utf8').on('data', (text: string) => {
+    said += text;
+  });
+  await new Promise((resolve) => child.once('close', resolve));
+  const requests = Number(/(\d+) requests in|requests: (\d+) total/.exec(said)?.slice(1).find(Boolean) ?? 0);
+  const bad = /Non-2xx or 3xx responses: (\d+)|(\d+) 4xx/.exec(said);
+  if (requests === 0 || Number(bad?.slice(1).find(Boolean) ?? 0) > 0) throw new Error(`the load went wrong:\n${said}`);
+  return { requests, perSecond: requests / SECONDS };
+}
+
+const median = (values: readonly number[]): number =>
+  [...values].sort((a, b) => a - b)[values.length >> 1] ?? Number.NaN;
+
+async function main(): Promise<number> {
+  if (!has('wrk') && !has('h2load')) {
+    process.stderr.write('bench needs wrk or h2load (Debian packages wrk, nghttp2-client)\n');
+    return 1;
+  }
+  const dir = mkdtempSync(join(tmpdir(), 'guardbee-bench-'));
+  const running: Running[] = [];
+  const keep = async (starting: Promise<Running>): Promise<Running> => {
+    const one = await starting;
+    one.child.removeAllListeners('exit');
+    running.push(one);
+    return one;
+  };
+  try {
+    const token = `gbee_${randomBytes(32).toString('base64url')}`;
+    const tls = await ensureSelfSigned(join(dir, 'tls'), ['localhost', '127.0.0.1']);
+    const node = process.execPath;
+    const upstream = await keep(start([node, here('./upstream.js')], /^\d+\n/, 1));
+    const upstreamPort = upstream.said.trim();
+    const policy = join(dir, 'policy.yaml');
+    writeFileSync(
+      policy,
+      `version: 1
+listeners:
+  main:
+    bind: 127.0.0.1:0
+    tls: { cert: ${tls.certFile}, key: ${tls.keyFile} }
+    allow_from: [127.0.0.0/8, 10.0.0.0/8]
+    upstream: http://127.0.0.1:${upstreamPort}
+    authenticate: [keys]
+    routes:
+      - { name: health, path: /health, methods: [GET], public: true }
+      - { name: dev, path: /dev/**, deny: true }
+      - { name: job, path: "/v1/jobs/{job_id}", methods: [GET], from: [127.0.0.1], require: access }
+authenticators:
+  keys: { type: bearer, tokens: [{ name: bench, roles: [user], sha256: ${sha256Hex(token)} }] }
+roles: { user: [access] }
+state: { dir: ${dir} }
+log: { file: ${join(dir, 'access.log')} }
+`,
+      { mode: 0o600 },
+    );
+    const guardbee = await keep(startGuardbee(node, policy, join(dir, 'access.log')));
+    const baseline = await keep(
+      start(
+        [
+          node,
+          here('./http-proxy-baseline.js'),
+          tls.certFile,
+          tls.keyFile,
+          sha256Hex(token),
+          `http://127.0.0.1:${upstreamPort}`,
+        ],
+        /^\d+\n/,
+        0,
+      ),
+    );
+    const path = '/v1/jobs/job-1';
+    const rows = [
+      { name: 'direct', url: `http://127.0.0.1:${upstreamPort}${path}`, pid: null },
+      { name: 'guardbee', url: `${guardbee.said}${path}`, pid: guardbee.pid },
+      { name: 'http-proxy', url: `https://127.0.0.1:${baseline.said.trim()}${path}`, pid: baseline.pid },
+    ] as const;
+    const idle = residentMegabytes(guardbee.pid);
+    const figures = new Map<string, { cpu: number[]; rate: number[] }>(
+      rows.map((row) => [row.name, { cpu: [], rate: [] }]),
+    );
+    for (let round = 0; round <= ROUNDS; round += 1) {
+      for (const row of rows) {
+        if (process.stderr.isTTY)
+          process.stderr.write(`round ${String(round)} of ${String(ROUNDS)}: ${row.name}      \r`);
+        const before = row.pid === null ? 0 : cpuMicroseconds(row.pid);
+        const { requests, perSecond } = await load(row.url, token);
+        const after = row.pid === null ? 0 : cpuMicroseconds(row.pid);
+        // The first round warms up.
+        if (round === 0) continue;
+        figures.get(row.name)?.rate.push(perSecond);
+        if (row.pid !== null) figures.get(row.name)?.cpu.push((after - before) / requests);
+      }
+    }
+    report(figures, guardbee.readyMs, idle);
+    return 0;
+  } finally {
+    for (const { child } of running) child.kill('SIGTERM');
+    await Promise.all(
+      running.map(({ child }) =>
+        child.exitCode === null ? new Promise((resolve) => child.once('exit', resolve)) : null,
+      ),
+    );
+    rmSync(dir, { recursive: true, force: true });
+  }
+}
+
+/** guardbee logs to a file in this run, so its address is read from there. */
+async function startGuardbee(node: string, policy: string, logFile: string): Promise<Running> {
+  const began = performance.now();
+  const command = [node, here('../src/cli/guardbee.js'), 'run', '--policy', policy];
+  const pinned = has('taskset') ? ['taskset', '-c', '0', ...command] : command;
+  const child = spawn(pinned[0] ?? '', pinned.slice(1), { stdio: ['ignore', 'ignore', 'inherit'] });
+  for (;;) {
+    if (child.exitCode !== null) throw new Error(`guardbee ended early (${String(child.exitCode)})`);
+    const url = /"url\.full":"(https:[^"]+)"/.exec(readFileSync(logFile, { encoding: 'utf8', flag: 'a+' }))?.[1];
+    if (url !== undefined) return { child, pid: child.pid ?? 0, said: url, readyMs: performance.now() - began };
+    await new Promise((resolve) => setTimeout(resolve, 5));
+  }
+}
+
+function report(figures: ReadonlyMap<string, { cpu: number[]; rate: number[] }>, readyMs: number, idle: number): void {
+  const of = (name: string): { cpu: number; rate: number } => ({
+    cpu: median(figures.get(name)?.cpu ?? []),
+    rate: median(figures.get(name)?.rate ?? []),
+  });
+  const baseline = of('http-proxy');
+  const line = (cells: readonly string[]): string =>
+    cells.map((cell, index) => (index === 0 ? cell.padEnd(12) : cell.padStart(16))).join('');
+  const out = [
+    `TLS 1.3, HTTP/1.1 keep-alive, small JSON, ${String(CONNECTIONS)} connections, proxy on one core, load and service on the other;`,
+    `median of ${String(ROUNDS)} rounds of ${String(SECONDS)} s in turn. guardbee: token, CIDR, routes, access log to a file, metrics.`,
+    'http-proxy 1.18.1: the same token check, nothing else. direct: no TLS, no checks.',
+    '',
+    line(['', 'requests/s', 'CPU µs/request', 'to http-proxy']),
+  ];
+  for (const name of ['direct', 'guardbee', 'http-proxy']) {
+    const { cpu, rate } = of(name);
+    out.push(
+      line([
+        name,
+        rate.toFixed(0),
+        Number.isNaN(cpu) ? '-' : cpu.toFixed(1),
+        Number.isNaN(cpu) ? '-' : (cpu / baseline.cpu).toFixed(2),
+      ]),
+    );
+  }
+  out.push('', `guardbee start-up to listening: ${readyMs.toFixed(0)} ms · idle RSS: ${idle.toFixed(1)} MB`, '');
+  process.stdout.write(out.join('\n'));
+}
+
+process.exitCode = await main();
