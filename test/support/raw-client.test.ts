@@ -56,6 +56,20 @@ describe('raw client', () => {
     await assert.rejects(request(upstream, { timeoutMs: 50 }), /waited 50 ms for .*unread: "HTTP\/1\.1 200"/);
   });
 
+  test('counts more bytes than it keeps, and stalls when told to', async () => {
+    await using upstream = await RecordingUpstream.start({ respond: respond.flood(3_000_000, 'close') });
+    using client = await RawConnection.connect(upstream);
+    client.socket.pause();
+    client.discard();
+    client.write(requestBytes(upstream));
+    await upstream.waitForRequest();
+    assert.equal(client.bytesSeen, 0);
+    client.socket.resume();
+    await client.waitForBytes(3_000_000);
+    assert.equal(client.pending.length, 0);
+    await client.waitForEnd();
+  });
+
   test('a refused connection rejects', async () => {
     const upstream = await RecordingUpstream.start();
     const { port } = upstream;

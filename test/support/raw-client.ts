@@ -59,12 +59,13 @@ export class RawConnection implements Disposable {
   bytesSeen = 0;
   readonly #watchers = new Watchers();
   #pending: Buffer = Buffer.alloc(0);
+  #discarding = false;
 
   private constructor(socket: Socket | TLSSocket) {
     this.socket = socket;
     socket.on('data', (bytes: Buffer) => {
       this.bytesSeen += bytes.length;
-      this.#pending = this.#pending.length === 0 ? bytes : Buffer.concat([this.#pending, bytes]);
+      if (!this.#discarding) this.#pending = this.#pending.length === 0 ? bytes : Buffer.concat([this.#pending, bytes]);
       this.#watchers.changed();
     });
     socket.on('end', () => {
@@ -143,6 +144,21 @@ export class RawConnection implements Disposable {
 
   [Symbol.dispose](): void {
     this.close();
+  }
+
+  /** From here on bytes are counted and not kept: for more of them than memory holds. */
+  discard(): void {
+    this.#discarding = true;
+    this.#pending = Buffer.alloc(0);
+  }
+
+  /** Resolves when at least `count` bytes have come in all. Stall with `socket.pause()`. */
+  async waitForBytes(count: number, timeoutMs?: number): Promise<void> {
+    await this.#watchers.until(
+      () => (this.bytesSeen >= count ? true : null),
+      () => `${String(count)} bytes ${this.#soFar()}`,
+      timeoutMs,
+    );
   }
 
   /** Received, and not yet taken by a reader. */

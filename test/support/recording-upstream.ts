@@ -66,7 +66,7 @@ export class RecordedConnection {
   readonly socket: Socket;
   readonly openedAtMs = performance.now();
   readonly requests: RecordedRequest[] = [];
-  /** Bytes that came after a request was answered with a 101. */
+  /** Bytes that came after a request was answered with a 101; all of them, up to the record limit. */
   readonly tunnelled: Buffer[] = [];
   bytesSeen = 0;
   /** `performance.now()` when the peer sent FIN or RST; null while it has not. */
@@ -165,7 +165,7 @@ export class RecordedConnection {
       }
     }
     if (this.#onTunnelled !== null) {
-      this.tunnelled.push(bytes);
+      if (this.bytesSeen <= this.#recordLimit) this.tunnelled.push(bytes);
       this.#onTunnelled(bytes);
     } else {
       this.#pending = this.#pending.length === 0 ? bytes : Buffer.concat([this.#pending, bytes]);
