@@ -1,0 +1,140 @@
+import type { Draft } from './draft.js';
+import type { Findings } from './findings.js';
+import { show } from './found.js';
+import type { Material } from './material.js';
+import type { DeclaredNames } from './names.js';
+import { CARRIERS } from './policy.js';
+import type { Authenticator, TokenEntry } from './policy.js';
+import type { AuthenticatorEntry, PolicyFile, TokenEntryInFile } from './schema.js';
+import { TokenTable } from './token-table.js';
+
+export interface CompiledAuthenticators {
+  readonly byName: ReadonlyMap<string, Authenticator>;
+  /** Every token of every authenticator. */
+  readonly tokens: readonly TokenEntry[];
+}
+
+interface Context {
+  readonly roles: ReadonlyMap<string, readonly string[]>;
+  readonly names: DeclaredNames;
+  readonly material: Material;
+  readonly findings: Findings;
+  readonly now: number;
+}
+
+export function compileAuthenticators(file: PolicyFile, tree: Draft, context: Context): CompiledAuthenticators {
+  const byName = new Map<string, Authenticator>();
+  const tokens: TokenEntry[] = [];
+  for (const [name, entry] of Object.entries(file.authenticators ?? {})) {
+    const node = tree.at(['authenticators', name]);
+    if (node === null) continue;
+    const own = compileTokens(name, entry, node, context);
+    tokens.push(...own);
+    byName.set(name, {
+      type: 'bearer',
+      name,
+      realm: entry.realm ?? 'guardbee',
+      carriers: new Set(entry.carriers ?? CARRIERS),
+      tokens: new TokenTable(own),
+    });
+  }
+  return { byName, tokens };
+}
+
+function compileTokens(authenticator: string, entry: AuthenticatorEntry, node: Draft, context: Context): TokenEntry[] {
+  const { findings, material } = context;
+  if (!node.declares('tokens') && !node.declares('tokens_file')) {
+    findings.missing(
+      node,
+      'tokens',
+      'missing, needed is tokens, tokens_file or both',
+      'write tokens_file: tokens.yaml, and run "guardbee token new" for what to put into it',
+    );
+  }
+  const lists: { readonly tokens: readonly TokenEntryInFile[]; readonly node: Draft | null }[] = [];
+  if (entry.tokens !== undefined) lists.push({ tokens: entry.tokens, node: node.get('tokens') });
+  const fileNode = node.get('tokens_file');
+  const read = fileNode === null ? undefined : material.tokensFiles.get(fileNode);
+  if (read?.value != null) lists.push({ tokens: read.value.tokens, node: read.tree?.get('tokens') ?? null });
+
+  const compiled: TokenEntry[] = [];
+  const byDigest = new Map<string, Draft>();
+  const countByName = new Map<string, number>();
+  for (const list of lists) {
+    for (const [index, token] of list.tokens.entries()) {
+      const tokenNode = list.node?.at([index]) ?? null;
+      if (tokenNode === null) continue;
+      const count = (countByName.get(token.name) ?? 0) + 1;
+      countByName.set(token.name, count);
+      if (count === 3) {
+        findings.error(
+          'duplicate_name',
+          tokenNode.get('name'),
+          'value',
+          `there are three tokens of the name ${show(token.name)}, allowed are two: the old and the new one while it is rotated`,
+          'remove the oldest',
+        );
+      }
+      const earlier = byDigest.get(token.sha256);
+      if (earlier !== undefined) {
+        const { file, at } = earlier.origin;
+        const where = file === tokenNode.origin.file ? `line ${at.line}` : `${file}, line ${at.line}`;
+        findings.error(
+          'duplicate_token',
+          tokenNode.get('sha256'),
+          'value',
+          `this digest stands twice, the first is in ${where}: one token would stand for two callers`,
+          'run "guardbee token new" for one of them',
+        );
+        continue;
+      }
+      byDigest.set(token.sha256, tokenNode);
+      compiled.push(compileToken(authenticator, token, tokenNode, context));
+    }
+  }
+  return compiled;
+}
+
+function compileToken(authenticator: string, token: TokenEntryInFile, node: Draft, context: Context): TokenEntry {
+  const { findings, names, roles, now } = context;
+  if (!node.declares('roles') && !node.declares('permissions')) {
+    findings.missing(node, 'roles', 'missing, needed is roles, permissions or both', 'write roles: [ROLE]');
+  }
+  for (const [index, role] of (token.roles ?? []).entries()) {
+    if (names.roles.has(role) || !names.allRoles) continue;
+    findings.unknownName(node.at(['roles', index]), 'role', role, names.roles);
+  }
+  for (const [index, permission] of (token.permissions ?? []).entries()) {
+    if (!names.roles.has(permission)) continue;
+    findings.error(
+      'ambiguous_name',
+      node.at(['permissions', index]),
+      'value',
+      `${show(permission)} is a role, and a name is not both a role and a permission`,
+      `write roles: [${permission}]`,
+    );
+  }
+  const notBeforeMs = token.not_before ?? -Infinity;
+  const notAfterMs = token.not_after ?? Infinity;
+  if (notBeforeMs >= notAfterMs) {
+    findings.error('wrong_value', node.get('not_after'), 'value', 'the token ends before it begins (not_before)');
+  } else if (notAfterMs <= now) {
+    findings.warn(
+      'token_expired',
+      node.get('not_after'),
+      'value',
+      `the token ${show(token.name)} is expired, and is refused`,
+      'remove it, or run "guardbee token new" for a new one',
+    );
+  }
+  const held = token.roles ?? [];
+  return {
+    name: token.name,
+    authenticator,
+    sha256: token.sha256,
+    roles: [...new Set(held)],
+    grants: new Set([...held, ...held.flatMap((role) => roles.get(role) ?? []), ...(token.permissions ?? [])]),
+    notBeforeMs,
+    notAfterMs,
+  };
+}

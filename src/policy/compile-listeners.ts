@@ -1,0 +1,580 @@
+import { isUnspecified, sameAddress } from '../net/address.js';
+import { CidrSet } from '../net/cidr-set.js';
+import type { CidrRange } from '../net/cidr.js';
+import { Secret } from '../secret/secret.js';
+import { formatBind } from './bind.js';
+import type { ParsedBind } from './bind.js';
+import type { CompiledAuthenticators } from './compile-authenticators.js';
+import type { Draft } from './draft.js';
+import type { Findings } from './findings.js';
+import { either, show } from './found.js';
+import type { Material } from './material.js';
+import { SAFE_METHODS } from './methods.js';
+import type { DeclaredNames } from './names.js';
+import type {
+  Authenticator,
+  Bind,
+  HttpListener,
+  Listener,
+  ListenerLimits,
+  ListenerTimeouts,
+  RedirectListener,
+  Route,
+  RouteAccess,
+  TlsSettings,
+  Upstream,
+} from './policy.js';
+import { RouteTable } from './route-table.js';
+import type {
+  HttpListenerEntry,
+  PolicyFile,
+  RedirectListenerEntry,
+  RouteEntry,
+  TlsEntry,
+  UpstreamAuthEntry,
+} from './schema.js';
+import { shadowedRoutes } from './shadow.js';
+import { loopbackHint } from './upstream.js';
+import type { ParsedUpstream } from './upstream.js';
+
+interface Context {
+  readonly authenticators: CompiledAuthenticators;
+  readonly names: DeclaredNames;
+  readonly material: Material;
+  readonly findings: Findings;
+}
+
+export interface CompiledListeners {
+  readonly listeners: readonly Listener[];
+  readonly upstreams: readonly Upstream[];
+}
+
+const UNSAFE = {
+  unsafe_plain_http: 'credentials and answers of this listener go over the network unencrypted',
+  unsafe_no_authentication: 'whoever reaches this address may use its public routes, and no other way in exists',
+  unsafe_remote_upstream:
+    'requests go on to the upstream over the network unencrypted, and who reaches it can walk around guardbee',
+  unsafe_public: 'anyone may ask for all that this route matches',
+} as const;
+
+export function compileListeners(file: PolicyFile, tree: Draft, context: Context): CompiledListeners {
+  const upstreams = new Upstreams(context);
+  const listeners: Listener[] = [];
+  for (const [name, entry] of Object.entries(file.listeners)) {
+    const node = tree.at(['listeners', name]);
+    if (node === null) continue;
+    listeners.push(
+      entry.type === 'redirect'
+        ? compileRedirect(name, entry, node)
+        : new ListenerCompilation(name, entry, node, context, upstreams).run(),
+    );
+  }
+  return { listeners, upstreams: upstreams.all() };
+}
+
+/** No two sockets on one address and port. Addresses stand with the node of their text. */
+export function findDuplicateBinds(
+  binds: readonly { readonly bind: ParsedBind; readonly node: Draft | null }[],
+  findings: Findings,
+): void {
+  for (const [index, { bind, node }] of binds.entries()) {
+    // Port 0 is a free one, so never that of another.
+    if (bind.port === 0) continue;
+    const earlier = binds.slice(0, index).find((other) => other.bind.port === bind.port && overlap(other.bind, bind));
+    if (earlier === undefined) continue;
+    findings.error(
+      'duplicate_bind',
+      node,
+      'value',
+      `${formatBind(bind)} is taken by ${formatBind(earlier.bind)} in line ${earlier.node?.origin.at.line ?? 0}`,
+      'give one of them another port or address',
+    );
+  }
+}
+
+/** The wildcard address takes the port on every address of its family. */
+function overlap(a: ParsedBind, b: ParsedBind): boolean {
+  if (sameAddress(a.address, b.address)) return true;
+  return a.address.family === b.address.family && (isUnspecified(a.address) || isUnspecified(b.address));
+}
+
+export function compileBind(bind: ParsedBind, node: Draft | null): Bind {
+  const position = node?.origin.at ?? { line: 0, column: 0 };
+  return { host: bind.host, port: bind.port, loopback: bind.loopback, position };
+}
+
+function compileRedirect(name: string, entry: RedirectListenerEntry, node: Draft): RedirectListener {
+  return {
+    type: 'redirect',
+    name,
+    position: node.origin.keyAt,
+    bind: compileBind(entry.bind, node.get('bind')),
+    hosts: [...new Set(entry.hosts)],
+    httpsPort: entry.https_port ?? 443,
+    allowFrom: rangesOrNull(entry.allow_from),
+    limits: compileLimits(entry.limits),
+    timeouts: compileTimeouts(entry.timeouts),
+  };
+}
+
+function rangesOrNull(ranges: readonly CidrRange[] | undefined): CidrSet | null {
+  return ranges === undefined ? null : new CidrSet(ranges);
+}
+
+function compileLimits(limits: HttpListenerEntry['limits']): ListenerLimits {
+  return {
+    headBytes: limits?.head ?? 16 * 1024,
+    headFields: limits?.fields ?? 100,
+    connections: limits?.connections ?? 2000,
+  };
+}
+
+function compileTimeouts(timeouts: HttpListenerEntry['timeouts']): ListenerTimeouts {
+  return {
+    handshakeMs: timeouts?.handshake ?? 10_000,
+    headMs: timeouts?.head ?? 10_000,
+    bodyMs: timeouts?.body ?? 30_000,
+    upstreamMs: timeouts?.upstream ?? 60_000,
+    keepAliveMs: timeouts?.keep_alive ?? 60_000,
+  };
+}
+
+/** The upstreams of a policy, each once. */
+class Upstreams {
+  readonly #context: Context;
+  readonly #byKey = new Map<string, Upstream>();
+
+  constructor(context: Context) {
+    this.#context = context;
+  }
+
+  all(): readonly Upstream[] {
+    return [...this.#byKey.values()];
+  }
+
+  /** Checks where the upstream is; `node` is that of its text. */
+  compile(upstream: ParsedUpstream, remoteAllowed: boolean, node: Draft | null): Upstream {
+    if (!remoteAllowed) this.#checkLoopback(upstream, node);
+    const mustBeLoopback = upstream.nearness === 'loopback' || !remoteAllowed;
+    const key = `${mustBeLoopback} ${upstream.name}`;
+    const known = this.#byKey.get(key);
+    if (known !== undefined) return known;
+    const { name, authority, target } = upstream;
+    const compiled: Upstream = { name, authority, target, mustBeLoopback };
+    this.#byKey.set(key, compiled);
+    return compiled;
+  }
+
+  #checkLoopback(upstream: ParsedUpstream, node: Draft | null): void {
+    if (upstream.nearness === 'loopback' || upstream.target.kind !== 'tcp') return;
+    const { host } = upstream.target;
+    const refuse = (why: string): void =>
+      this.#context.findings.error(
+        'upstream_not_loopback',
+        node,
+        'value',
+        `refusing ${show(upstream.name)}: ${why}, so the way there is open to others; allowed is an address of this machine (loopback) or a unix socket`,
+        loopbackHint(upstream),
+      );
+    if (upstream.nearness === 'remote') {
+      refuse('it is not a loopback address');
+      return;
+    }
+    const looked = this.#context.material.hosts.get(host);
+    if (looked?.kind === 'remote') refuse(`the name has the address ${looked.address}`);
+    else if (looked?.kind === 'unknown') refuse(`the name cannot be resolved (${looked.why})`);
+  }
+}
+
+class ListenerCompilation {
+  readonly #name: string;
+  readonly #entry: HttpListenerEntry;
+  readonly #node: Draft;
+  readonly #context: Context;
+  readonly #upstreams: Upstreams;
+  readonly #findings: Findings;
+  readonly #remoteUpstream: boolean;
+  /** False once something was taken out for being broken that may have been the authentication of a route. */
+  #authenticationIsCertain = true;
+
+  constructor(name: string, entry: HttpListenerEntry, node: Draft, context: Context, upstreams: Upstreams) {
+    this.#name = name;
+    this.#entry = entry;
+    this.#node = node;
+    this.#context = context;
+    this.#upstreams = upstreams;
+    this.#findings = context.findings;
+    this.#remoteUpstream = entry.unsafe_remote_upstream === true;
+  }
+
+  run(): HttpListener {
+    const entry = this.#entry;
+    const node = this.#node;
+    const timeouts = compileTimeouts(entry.timeouts);
+    const ownUpstream =
+      entry.upstream === undefined
+        ? null
+        : this.#upstreams.compile(entry.upstream, this.#remoteUpstream, node.get('upstream'));
+    const ownAuth = this.#compileUpstreamAuth(entry.upstream_auth, node.get('upstream_auth'));
+    const ownAuthenticators = this.#compileAuthenticate(entry.authenticate, node);
+
+    const routesNode = node.get('routes');
+    const routesWritten = routesNode?.origin.kind === 'list' ? routesNode.origin.items.length : 0;
+    if (node.dropped.has('routes') || routesWritten !== entry.routes.length) this.#authenticationIsCertain = false;
+
+    const names = new Map<string, number>();
+    const withoutUpstream: string[] = [];
+    const unauthenticated: { readonly route: RouteEntry; readonly node: Draft }[] = [];
+    const entries = entry.routes.map((route, index) => {
+      const routeNode = node.at(['routes', index]) ?? node;
+      this.#checkRouteName(route, routeNode, names);
+      const access = this.#compileAccess(route, routeNode);
+      const authenticators = routeNode.declares('authenticate')
+        ? this.#compileAuthenticate(route.authenticate, routeNode)
+        : ownAuthenticators;
+      const upstream =
+        route.upstream === undefined
+          ? ownUpstream
+          : this.#upstreams.compile(route.upstream, this.#remoteUpstream, routeNode.get('upstream'));
+      if (access.kind !== 'deny' && upstream === null && !routeNode.dropped.has('upstream')) {
+        withoutUpstream.push(route.name);
+      }
+      const decided = access.kind === 'require';
+      if (routeNode.dropped.has('require') || (decided && !authenticators.complete))
+        this.#authenticationIsCertain = false;
+      if (decided && authenticators.list.length === 0 && authenticators.complete) {
+        unauthenticated.push({ route, node: routeNode });
+      }
+      const compiled: Route = {
+        name: route.name,
+        index,
+        listener: this.#name,
+        position: routeNode.origin.at,
+        pattern: route.path.text,
+        methods: methodsOf(route),
+        access,
+        from: rangesOrNull(route.from),
+        upstream: access.kind === 'deny' ? null : upstream,
+        upstreamAuth: routeNode.declares('upstream_auth')
+          ? this.#compileUpstreamAuth(route.upstream_auth, routeNode.get('upstream_auth'))
+          : ownAuth,
+        authenticators: decided ? authenticators.list : [],
+        encodedSlash: route.encoded_slash === 'allow',
+        bodyMs: route.timeouts?.body ?? timeouts.bodyMs,
+        upstreamMs: route.timeouts?.upstream ?? timeouts.upstreamMs,
+      };
+      return { route: compiled, pattern: route.path };
+    });
+    if (withoutUpstream.length > 0) {
+      const shown = withoutUpstream.slice(0, 3).map(show).join(', ');
+      this.#findings.missing(
+        node,
+        'upstream',
+        `missing, needed by ${withoutUpstream.length === 1 ? 'the route' : `${withoutUpstream.length} routes, like`} ${shown}`,
+        'write upstream: http://127.0.0.1:PORT',
+      );
+    }
+    this.#checkBeyondLoopback(entries, unauthenticated);
+    this.#warnUnsafe();
+    const table = new RouteTable(entries);
+    this.#warnRoutes(entries, table);
+    return {
+      type: 'http',
+      name: this.#name,
+      position: node.origin.keyAt,
+      bind: compileBind(entry.bind, node.get('bind')),
+      hosts: entry.hosts === undefined ? null : new Set(entry.hosts),
+      tls: this.#compileTls(entry.tls, node.get('tls')),
+      allowFrom: rangesOrNull(entry.allow_from),
+      trustedProxies: new CidrSet(entry.trusted_proxies ?? []),
+      routes: table,
+      limits: compileLimits(entry.limits),
+      timeouts,
+      stripRequestHeaders: new Set(entry.strip_request_headers ?? []),
+    };
+  }
+
+  #checkRouteName(route: RouteEntry, node: Draft, names: Map<string, number>): void {
+    const line = names.get(route.name);
+    if (line === undefined) {
+      names.set(route.name, node.origin.at.line);
+      return;
+    }
+    this.#findings.error(
+      'duplicate_name',
+      node.get('name'),
+      'value',
+      `there are two routes of the name ${show(route.name)} in this listener, the first in line ${line}`,
+      'give each its own: logs and metrics tell routes by it',
+    );
+  }
+
+  /** What is decided of who may pass. Where nothing is, or two things are, the route is closed. */
+  #compileAccess(route: RouteEntry, node: Draft): RouteAccess {
+    const written = ['public', 'deny', 'require'].filter((key) => node.declares(key));
+    if (written.length === 0) {
+      this.#findings.missing(
+        node,
+        'require',
+        `missing, needed is exactly one of public, deny and require (route ${show(route.name)})`,
+        'write require: PERMISSION; or deny: true, or public: true',
+      );
+      return { kind: 'deny' };
+    }
+    if (written.length > 1) {
+      this.#findings.error(
+        'wrong_value',
+        node.get(written[1] ?? '') ?? node,
+        'key',
+        `${written.join(' and ')} contradict each other (route ${show(route.name)}), allowed is exactly one of public, deny and require`,
+        'keep one of them',
+      );
+    }
+    if (route.unsafe_public === true && route.public !== true && !node.dropped.has('public')) {
+      this.#findings.error(
+        'wrong_value',
+        node.get('unsafe_public'),
+        'key',
+        'unsafe_public stands beside public: true only',
+        'remove it',
+      );
+    }
+    if (route.require !== undefined) {
+      const anyOf = typeof route.require === 'string' ? [route.require] : route.require;
+      this.#checkRequired(anyOf, node.get('require'));
+      return { kind: 'require', anyOf: [...new Set(anyOf)] };
+    }
+    if (route.public === true) {
+      this.#checkPublic(route, node);
+      return { kind: 'public' };
+    }
+    // A broken `require` is not known to be a denial, but nothing of this policy is used.
+    return { kind: 'deny' };
+  }
+
+  #checkRequired(anyOf: readonly string[], node: Draft | null): void {
+    const { roles, permissions, allRoles, allPermissions } = this.#context.names;
+    for (const [index, name] of anyOf.entries()) {
+      if (roles.has(name) || permissions.has(name) || !allRoles || !allPermissions) continue;
+      const place = node?.kind === 'list' ? node.at([index]) : node;
+      this.#findings.unknownName(place, 'permission or role', name, [...permissions, ...roles]);
+    }
+  }
+
+  #checkPublic(route: RouteEntry, node: Draft): void {
+    if (route.authenticate !== undefined) {
+      this.#findings.error(
+        'wrong_value',
+        node.get('authenticate'),
+        'key',
+        'a public route asks nobody who they are, so authenticate has no meaning here',
+        'remove it, or write require: PERMISSION in place of public: true',
+      );
+    }
+    if (route.unsafe_public === true) return;
+    const hint = 'narrow it, write require: PERMISSION, or say unsafe_public: true beside it';
+    if (!route.path.literal) {
+      this.#findings.error(
+        'unsafe_public',
+        node.get('path'),
+        'value',
+        `a public route is for one literal path, ${show(route.path.text)} matches many`,
+        hint,
+      );
+    }
+    const methods = methodsOf(route);
+    const wide = methods === null ? ['any method'] : [...methods].filter((method) => !SAFE_METHODS.includes(method));
+    if (wide.length > 0 && !node.dropped.has('methods')) {
+      this.#findings.error(
+        'unsafe_public',
+        node.get('methods'),
+        'value',
+        `a public route is for GET and HEAD, not for ${either(wide)}`,
+        hint,
+      );
+    }
+  }
+
+  /** The authenticators of a list, and whether all that were written are known. */
+  #compileAuthenticate(
+    list: readonly string[] | undefined,
+    node: Draft,
+  ): { readonly list: readonly Authenticator[]; readonly complete: boolean } {
+    const listNode = node.get('authenticate');
+    let complete = !node.dropped.has('authenticate') && listNode?.tainted !== true;
+    const authenticators: Authenticator[] = [];
+    for (const [index, name] of (list ?? []).entries()) {
+      const at = listNode?.at([index]) ?? null;
+      const authenticator = this.#context.authenticators.byName.get(name);
+      if (authenticator === undefined) {
+        complete = false;
+        if (!this.#context.names.authenticators.has(name)) {
+          this.#findings.unknownName(at, 'authenticator', name, this.#context.names.authenticators);
+        }
+      } else if (authenticators.includes(authenticator)) {
+        this.#findings.error(
+          'duplicate_name',
+          at,
+          'value',
+          `the authenticator ${show(name)} stands twice`,
+          'remove one',
+        );
+      } else {
+        this.#checkCarriers(authenticator, authenticators, at);
+        authenticators.push(authenticator);
+      }
+    }
+    return { list: authenticators, complete };
+  }
+
+  /** A credential must name its authenticator by where it is shown; it never falls through to the next. */
+  #checkCarriers(authenticator: Authenticator, others: readonly Authenticator[], node: Draft | null): void {
+    for (const other of others) {
+      const shared = [...authenticator.carriers].filter((carrier) => other.carriers.has(carrier));
+      if (shared.length === 0) continue;
+      this.#findings.error(
+        'ambiguous_authenticators',
+        node,
+        'value',
+        `${show(other.name)} and ${show(authenticator.name)} both read ${either(shared)}, so a credential there would have two judges`,
+        `give each its own carriers, like carriers: [${shared[0] ?? ''}] for one of them, or put their tokens into one authenticator`,
+      );
+      return;
+    }
+  }
+
+  #checkBeyondLoopback(
+    entries: readonly { readonly route: Route }[],
+    unauthenticated: readonly { readonly route: RouteEntry; readonly node: Draft }[],
+  ): void {
+    const { bind } = this.#entry;
+    const node = this.#node;
+    const bindNode = node.get('bind');
+    const beyond = !bind.loopback;
+    if (beyond && this.#entry.unsafe_plain_http !== true && !node.declares('tls')) {
+      this.#findings.error(
+        'bind_without_tls',
+        bindNode,
+        'value',
+        `refusing ${formatBind(bind)}: it is reachable from other machines, and the listener ${show(this.#name)} has no tls`,
+        `write tls: { self_signed: { names: [${suggestedName(this.#entry)}] } } or tls: { cert: FILE, key: FILE }; or bind 127.0.0.1:${bind.port}`,
+      );
+    }
+    const authenticated = entries.some(({ route }) => route.authenticators.length > 0);
+    if (beyond && !authenticated && this.#authenticationIsCertain && this.#entry.unsafe_no_authentication !== true) {
+      const why =
+        unauthenticated.length > 0 ? 'no route has an authenticator' : 'none of its routes requires a credential';
+      this.#findings.error(
+        'bind_without_authentication',
+        bindNode,
+        'value',
+        `refusing ${formatBind(bind)}: it is reachable from other machines, and ${why}`,
+        unauthenticated.length > 0
+          ? `write authenticate: [NAME] in the listener, with an entry of that name in authenticators; or bind 127.0.0.1:${bind.port}`
+          : `write require: PERMISSION in a route and authenticate: [NAME] in the listener; or bind 127.0.0.1:${bind.port}`,
+      );
+      // One cause, one issue: each route would only say it again.
+      if (unauthenticated.length > 0) return;
+    }
+    for (const { route, node: routeNode } of unauthenticated) {
+      this.#findings.error(
+        'unauthenticated_route',
+        routeNode.get('require') ?? routeNode,
+        'key',
+        `the route ${show(route.name)} requires something of callers that nobody identifies: there is no authenticate here or in the listener`,
+        'write authenticate: [NAME] in the listener',
+      );
+    }
+  }
+
+  #warnUnsafe(): void {
+    for (const key of ['unsafe_plain_http', 'unsafe_no_authentication', 'unsafe_remote_upstream'] as const) {
+      if (this.#entry[key] === true) this.#findings.warn('unsafe_key', this.#node.get(key), 'key', UNSAFE[key]);
+    }
+  }
+
+  #warnRoutes(
+    entries: readonly { readonly route: Route; readonly pattern: RouteEntry['path'] }[],
+    table: RouteTable,
+  ): void {
+    for (const { route } of entries) {
+      const node = this.#node.at(['routes', route.index]);
+      if (this.#entry.routes[route.index]?.unsafe_public === true) {
+        this.#findings.warn('unsafe_key', node?.get('unsafe_public') ?? null, 'key', UNSAFE.unsafe_public);
+      }
+      if (route.access.kind === 'public') {
+        const methods = route.methods === null ? 'with any method' : `with ${either([...route.methods])}`;
+        const from = route.from === null ? 'anyone' : `anyone at ${either(route.from.texts.slice(0, 3))}`;
+        this.#findings.warn(
+          'route_public',
+          node,
+          'value',
+          `${from} may ask for ${route.pattern} ${methods} without a credential (route ${show(route.name)})`,
+        );
+      }
+      this.#warnUnheld(route, node);
+    }
+    for (const { route, by } of shadowedRoutes(entries, table)) {
+      const node = this.#node.at(['routes', route.index]);
+      const names = by.slice(0, 3).map((one) => show(one.name));
+      this.#findings.warn(
+        'route_shadowed',
+        node,
+        'value',
+        `the route ${show(route.name)} never decides: ${either(names).replace(' or ', ' and ')} before it ${by.length === 1 ? 'matches' : 'match'} all that it does`,
+        'move it up, or remove it',
+      );
+    }
+  }
+
+  #warnUnheld(route: Route, node: Draft | null): void {
+    if (route.access.kind !== 'require' || !this.#context.names.allTokens) return;
+    const { anyOf } = route.access;
+    const tokens = route.authenticators.flatMap((authenticator) => authenticator.tokens.entries());
+    if (tokens.some((token) => anyOf.some((name) => token.grants.has(name)))) return;
+    this.#findings.warn(
+      'permission_unheld',
+      node?.get('require') ?? null,
+      'value',
+      `no token of ${either(route.authenticators.map((one) => show(one.name)))} has ${either(anyOf.map(show))}, so nobody can use the route ${show(route.name)}`,
+    );
+  }
+
+  #compileTls(tls: TlsEntry | undefined, node: Draft | null): TlsSettings | null {
+    if (tls === undefined || node === null) return null;
+    if ('self_signed' in tls) return { kind: 'self_signed', names: [...new Set(tls.self_signed.names)] };
+    const nodes = 'cert' in tls ? [node] : (node.get('certificates')?.items ?? []);
+    const { certificates } = this.#context.material;
+    return { kind: 'files', certificates: nodes.flatMap((one) => certificates.get(one) ?? []) };
+  }
+
+  #compileUpstreamAuth(auth: UpstreamAuthEntry | undefined, node: Draft | null): Route['upstreamAuth'] {
+    if (auth === undefined) return null;
+    const secretKey = auth.type === 'bearer' ? 'token' : auth.type === 'basic' ? 'password' : 'value';
+    const secretNode = node?.get(secretKey) ?? null;
+    const bytes = (secretNode === null ? undefined : this.#context.material.secrets.get(secretNode)) ?? Buffer.alloc(0);
+    switch (auth.type) {
+      case 'bearer':
+        return { field: 'authorization', value: Secret.fromBytes(Buffer.concat([Buffer.from('Bearer '), bytes])) };
+      case 'basic': {
+        const pair = Buffer.concat([Buffer.from(`${auth.username}:`), bytes]);
+        return { field: 'authorization', value: Secret.fromText(`Basic ${pair.toString('base64')}`) };
+      }
+      case 'header':
+        return { field: auth.name, value: Secret.fromBytes(Buffer.from(bytes)) };
+    }
+  }
+}
+
+function methodsOf(route: RouteEntry): ReadonlySet<string> | null {
+  if (route.methods === undefined) return route.public === true ? new Set(SAFE_METHODS) : null;
+  return route.methods === 'any' ? null : new Set(route.methods);
+}
+
+/** A name for a certificate that fits the listener. */
+function suggestedName(entry: HttpListenerEntry): string {
+  const first = entry.hosts?.[0];
+  if (first !== undefined) return first.includes(':') ? `"${first}"` : first;
+  if (isUnspecified(entry.bind.address)) return 'NAME';
+  return entry.bind.host.includes(':') ? `"${entry.bind.host}"` : entry.bind.host;
+}

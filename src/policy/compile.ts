@@ -1,0 +1,254 @@
+/**
+ * What the schema read → the compiled policy: names resolved, ranges and patterns compiled, the bind policy asked.
+ * Pure: what stands outside the file comes as `material`, and the time as `now`.
+ */
+import * as path from 'node:path';
+import { DENIALS } from '../denial.js';
+import { formatBind } from './bind.js';
+import { compileAuthenticators } from './compile-authenticators.js';
+import { compileBind, compileListeners, findDuplicateBinds } from './compile-listeners.js';
+import type { Draft } from './draft.js';
+import { Findings } from './findings.js';
+import { either, show } from './found.js';
+import { deepFreeze } from './freeze.js';
+import type { Issue } from './issue.js';
+import type { Material } from './material.js';
+import { declaredNames } from './names.js';
+import type { DeclaredNames } from './names.js';
+import type { Listener, Policy, PolicyTest, UpstreamExposure } from './policy.js';
+import { sortIssues } from './render-issues.js';
+import type { PolicyFile, PolicyTestEntry } from './schema.js';
+import type { Validated } from './validate.js';
+
+export interface Surroundings {
+  /** Path of the policy, as the user wrote it. */
+  readonly file: string;
+  /** Absolute; relative paths in the policy start here. */
+  readonly baseDir: string;
+  /** Absolute; where state lives unless the policy says. */
+  readonly stateDir: string;
+  /** First 12 hex digits of the SHA-256 of the text. */
+  readonly version: string;
+  /** Epoch milliseconds. */
+  readonly now: number;
+  readonly material: Material;
+  /** What reading the material had to say. */
+  readonly warnings: readonly Issue[];
+}
+
+export interface Compiled {
+  /** Usable only when nothing has an error: neither this nor what was read before it. */
+  readonly policy: Policy | null;
+  readonly errors: readonly Issue[];
+  readonly warnings: readonly Issue[];
+}
+
+export function compile(validated: Validated<PolicyFile>, surroundings: Surroundings): Compiled {
+  const { value: file, tree } = validated;
+  const findings = new Findings();
+  if (file === null || tree === null) return { policy: null, errors: [], warnings: [] };
+  const { material, now, baseDir } = surroundings;
+
+  const names = declaredNames(validated, material);
+  checkRoles(tree, names, findings);
+  const roles = new Map(Object.entries(file.roles ?? {}).map(([role, held]) => [role, [...new Set(held)]] as const));
+  const authenticators = compileAuthenticators(file, tree, { roles, names, material, findings, now });
+  const { listeners, upstreams } = compileListeners(file, tree, { authenticators, names, material, findings });
+  if (listeners.length === 0 && tree.get('listeners')?.tainted === false) {
+    findings.missing(tree.get('listeners'), 'NAME', 'missing, needed is one listener at least');
+  }
+  checkAdmin(file, tree, findings);
+  findDuplicateBinds(bindsOf(file, tree), findings);
+  warnUnheldRoles(tree, names, new Set(authenticators.tokens.flatMap((token) => token.roles)), findings);
+  const tests = compileTests(file, tree, listeners, names, findings);
+
+  const warnings = sortIssues([...surroundings.warnings, ...findings.warnings], surroundings.file);
+  const policy: Policy = {
+    version: surroundings.version,
+    file: surroundings.file,
+    listeners,
+    upstreams,
+    upstreamExposure: exposureOf(file, listeners),
+    authenticators: authenticators.byName,
+    roles,
+    stateDir: file.state === undefined ? surroundings.stateDir : path.resolve(baseDir, file.state.dir),
+    log: {
+      level: file.log?.level ?? 'info',
+      file: file.log?.file === undefined ? null : path.resolve(baseDir, file.log.file),
+      format: file.log?.format ?? 'auto',
+    },
+    admin: file.admin === undefined ? null : compileBind(file.admin.bind, tree.at(['admin', 'bind'])),
+    drainMs: file.drain ?? 30_000,
+    tests,
+    warnings,
+  };
+  return { policy: deepFreeze(policy), errors: findings.errors, warnings };
+}
+
+function checkRoles(tree: Draft, names: DeclaredNames, findings: Findings): void {
+  for (const [role, node] of tree.get('roles')?.entries ?? []) {
+    for (const permission of node.items) {
+      if (typeof permission.value !== 'string' || !names.roles.has(permission.value)) continue;
+      findings.error(
+        'ambiguous_name',
+        permission,
+        'value',
+        permission.value === role
+          ? `${show(role)} is the role itself, and a name is not both a role and a permission`
+          : `${show(permission.value)} is a role, and a name is not both a role and a permission; roles do not hold roles`,
+        'give the permission another name',
+      );
+    }
+  }
+}
+
+function warnUnheldRoles(tree: Draft, names: DeclaredNames, held: ReadonlySet<string>, findings: Findings): void {
+  if (!names.allTokens) return;
+  for (const [role, node] of tree.get('roles')?.entries ?? []) {
+    if (held.has(role)) continue;
+    findings.warn('role_unheld', node, 'key', `no token has the role ${show(role)}`);
+  }
+}
+
+function checkAdmin(file: PolicyFile, tree: Draft, findings: Findings): void {
+  if (file.admin === undefined || file.admin.bind.loopback) return;
+  const { bind } = file.admin;
+  findings.error(
+    'bind_without_authentication',
+    tree.at(['admin', 'bind']),
+    'value',
+    `refusing ${formatBind(bind)}: the admin endpoints ask for no credential, so they answer on loopback only`,
+    `write bind: 127.0.0.1:${bind.port}; to scrape /metrics from elsewhere, give it a listener with this as its upstream`,
+  );
+}
+
+function bindsOf(file: PolicyFile, tree: Draft): Parameters<typeof findDuplicateBinds>[0] {
+  const binds = Object.entries(file.listeners).map(([name, { bind }]) => ({
+    bind,
+    node: tree.at(['listeners', name, 'bind']),
+  }));
+  if (file.admin === undefined) return binds;
+  return [...binds, { bind: file.admin.bind, node: tree.at(['admin', 'bind']) }];
+}
+
+function exposureOf(file: PolicyFile, listeners: readonly Listener[]): UpstreamExposure {
+  const written = file.upstream_exposure;
+  if (written === undefined) {
+    return { mode: listeners.some((listener) => !listener.bind.loopback) ? 'refuse' : 'warn' };
+  }
+  return typeof written === 'string' ? { mode: written } : { mode: 'firewalled', why: written.firewalled };
+}
+
+function compileTests(
+  file: PolicyFile,
+  tree: Draft,
+  listeners: readonly Listener[],
+  names: DeclaredNames,
+  findings: Findings,
+): PolicyTest[] {
+  return (file.tests ?? []).flatMap((test, index) => {
+    const node = tree.at(['tests', index]);
+    if (node === null) return [];
+    const listener = listenerOf(test, node, tree, listeners, names, findings);
+    checkTest(test, node, listener, tree, names, findings);
+    const { method, target } = test.request;
+    const compiled: PolicyTest = {
+      name: test.name ?? `${method} ${target}`,
+      position: node.origin.at,
+      listener: listener?.name ?? test.listener ?? '',
+      method,
+      target,
+      host: test.host ?? null,
+      as:
+        test.as === undefined
+          ? null
+          : { name: test.as.name ?? 'test', roles: test.as.roles ?? [], permissions: test.as.permissions ?? [] },
+      from: test.from ?? '127.0.0.1',
+      upgrade: test.upgrade === 'websocket',
+      expect: test.expect === 'allow' ? { kind: 'allow' } : { kind: 'status', status: test.expect },
+      route: test.route ?? null,
+      reason: test.reason ?? null,
+    };
+    return [compiled];
+  });
+}
+
+/** The listener a test asks, or null where that is not known. */
+function listenerOf(
+  test: PolicyTestEntry,
+  node: Draft,
+  tree: Draft,
+  listeners: readonly Listener[],
+  names: DeclaredNames,
+  findings: Findings,
+): Listener | null {
+  const http = listeners.filter((listener) => listener.type === 'http');
+  if (test.listener !== undefined) {
+    const named = listeners.find((listener) => listener.name === test.listener);
+    if (named === undefined) {
+      if (!names.listeners.has(test.listener) && !tree.dropped.has('listeners')) {
+        findings.unknownName(node.get('listener'), 'listener', test.listener, names.listeners);
+      }
+      return null;
+    }
+    if (named.type === 'http') return named;
+    findings.error(
+      'wrong_value',
+      node.get('listener'),
+      'value',
+      `${show(named.name)} is a redirect listener, which has no rules to test`,
+    );
+    return null;
+  }
+  if (http.length === 1 && names.listeners.size === listeners.length) return http[0] ?? null;
+  if (http.length > 1) {
+    findings.missing(
+      node,
+      'listener',
+      `missing, needed is ${either(http.map((one) => one.name))}: there is more than one`,
+    );
+  }
+  return null;
+}
+
+function checkTest(
+  test: PolicyTestEntry,
+  node: Draft,
+  listener: Listener | null,
+  tree: Draft,
+  names: DeclaredNames,
+  findings: Findings,
+): void {
+  for (const [index, role] of (test.as?.roles ?? []).entries()) {
+    if (names.roles.has(role) || !names.allRoles) continue;
+    findings.unknownName(node.at(['as', 'roles', index]), 'role', role, names.roles);
+  }
+  for (const [index, permission] of (test.as?.permissions ?? []).entries()) {
+    if (names.permissions.has(permission) || !names.allPermissions) continue;
+    findings.unknownName(node.at(['as', 'permissions', index]), 'permission', permission, names.permissions);
+  }
+  if (test.route !== undefined && listener?.type === 'http') {
+    const routes = listener.routes.routes.map((route) => route.name);
+    const tainted = tree.at(['listeners', listener.name, 'routes'])?.tainted === true;
+    if (!routes.includes(test.route) && !tainted) findings.unknownName(node.get('route'), 'route', test.route, routes);
+  }
+  if (test.reason === undefined) return;
+  const { status } = DENIALS[test.reason];
+  if (test.expect === 'allow') {
+    findings.error(
+      'wrong_value',
+      node.get('reason'),
+      'value',
+      'a request that is allowed has no reason code',
+      'remove reason, or expect the status of the refusal',
+    );
+  } else if (test.expect !== status && node.get('expect')?.standIn === false) {
+    findings.error(
+      'wrong_value',
+      node.get('reason'),
+      'value',
+      `${test.reason} is answered with ${status}, never with ${test.expect}`,
+      `write expect: ${status}`,
+    );
+  }
+}

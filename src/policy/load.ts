@@ -1,0 +1,375 @@
+/** Reads a policy and all that it names. The only file of this folder that looks outside. */
+import { createHash } from 'node:crypto';
+import { lookup } from 'node:dns/promises';
+import { homedir } from 'node:os';
+import * as path from 'node:path';
+import { isLoopback, parsePeerAddress } from '../net/address.js';
+import { LARGEST_SECRET, currentReader, readFile, secretFrom } from '../secret/files.js';
+import type { FileFault, Reader, SecretFault } from '../secret/files.js';
+import { Secret } from '../secret/secret.js';
+import { judgeCertificatePair } from './certificate-pair.js';
+import { compile } from './compile.js';
+import { LARGEST_DOCUMENT, parseDocument, wholeFile } from './document.js';
+import type { Draft } from './draft.js';
+import { show } from './found.js';
+import type { Issue, IssueCode } from './issue.js';
+import { NO_MATERIAL, references } from './material.js';
+import type { HostLookup, Material, Reference } from './material.js';
+import type { CertificatePair, Policy } from './policy.js';
+import { sortIssues } from './render-issues.js';
+import { policySchema, tokensFileSchema } from './schema.js';
+import type { TokensFile } from './schema.js';
+import { issueAt, validate } from './validate.js';
+import type { Validated } from './validate.js';
+
+export interface LoadOptions {
+  /** Secrets named by `{ env: NAME }` are taken out of it. */
+  readonly env: NodeJS.ProcessEnv;
+  /** Epoch milliseconds. */
+  readonly now: number;
+  /**
+   * Do not touch tokens_file, certificates and secrets, nor look up names: for whoever asks what the rules say, and may
+   * not read secrets. Such a policy must not be served.
+   */
+  readonly skipSecretFiles?: boolean;
+}
+
+export type Loaded =
+  | { readonly ok: true; readonly policy: Policy; readonly warnings: readonly Issue[] }
+  | { readonly ok: false; readonly issues: readonly Issue[] };
+
+export async function loadPolicy(file: string, options: LoadOptions): Promise<Loaded> {
+  const { bytes, fault } = await readFile(file, 'trusted', LARGEST_DOCUMENT, currentReader(options.env));
+  const issues: Issue[] = [];
+  if (fault !== null) issues.push(...wholeFile(file, ...policyFault(file, fault)).issues);
+  if (bytes === null) return { ok: false, issues };
+  const text = decode(bytes);
+  if (text === null) {
+    issues.push(...wholeFile(file, 'yaml_syntax', 'the file is not UTF-8 text', 'save it as UTF-8').issues);
+    return { ok: false, issues };
+  }
+  return load(text, file, options, issues);
+}
+
+/** The same for a text that was read elsewhere; `fileName` says how to call it and where relative paths begin. */
+export async function loadPolicyText(text: string, fileName: string, options: LoadOptions): Promise<Loaded> {
+  return load(text, fileName, options, []);
+}
+
+async function load(text: string, file: string, options: LoadOptions, before: readonly Issue[]): Promise<Loaded> {
+  const validated = validate(parseDocument(text, file), policySchema);
+  const baseDir = path.dirname(path.resolve(file));
+  const gathering = new Gathering(file, baseDir, options);
+  const material =
+    options.skipSecretFiles === true ? withoutFiles(references(validated)) : await gathering.run(references(validated));
+  const { policy, errors, warnings } = compile(validated, {
+    file,
+    baseDir,
+    stateDir: stateDirectory(options.env),
+    version: createHash('sha256').update(text, 'utf8').digest('hex').slice(0, 12),
+    now: options.now,
+    material,
+    warnings: gathering.warnings,
+  });
+  const issues = [...before, ...validated.issues, ...gathering.errors, ...errors];
+  if (policy === null || issues.length > 0) return { ok: false, issues: sortIssues(issues, file) };
+  return { ok: true, policy, warnings };
+}
+
+/** `$STATE_DIRECTORY` is what systemd says (a list, of which the first is ours). */
+function stateDirectory(env: NodeJS.ProcessEnv): string {
+  const systemd = env['STATE_DIRECTORY']?.split(':')[0];
+  if (systemd !== undefined && path.isAbsolute(systemd)) return systemd;
+  const xdg = env['XDG_STATE_HOME'];
+  if (xdg !== undefined && path.isAbsolute(xdg)) return path.join(xdg, 'guardbee');
+  return path.join(env['HOME'] ?? homedir(), '.local', 'state', 'guardbee');
+}
+
+function decode(bytes: Buffer): string | null {
+  try {
+    return new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes);
+  } catch {
+    return null;
+  }
+}
+
+function policyFault(file: string, fault: FileFault): [code: IssueCode, message: string, hint?: string] {
+  switch (fault.kind) {
+    case 'missing':
+      return ['file_unreadable', 'there is no such file', 'name the policy with --config FILE'];
+    case 'too_open':
+      return ['file_writable', `${fault.why} (mode ${fault.mode}), and with it who gets in`, fault.fix];
+    case 'too_large':
+      return ['too_large', `the file is larger than ${fault.limit / 1024 / 1024} MiB`];
+    default:
+      return ['file_unreadable', describeFault(fault)];
+  }
+}
+
+function describeFault(fault: FileFault): string {
+  switch (fault.kind) {
+    case 'missing':
+      return 'there is no such file';
+    case 'unreadable':
+      return `it cannot be read: ${fault.why}`;
+    case 'not_a_file':
+      return `it is ${fault.what}, not a file`;
+    case 'too_large':
+      return `it is larger than ${fault.limit / 1024 / 1024} MiB`;
+    case 'too_open':
+      return `${fault.why} (mode ${fault.mode})`;
+  }
+}
+
+/** Empty places for what is not read, so that the policy has its shape. */
+function withoutFiles(all: readonly Reference[]): Material {
+  const certificates = new Map<Draft, CertificatePair>();
+  for (const one of all) {
+    if (one.kind !== 'certificate') continue;
+    certificates.set(one.node, { certFile: one.cert, keyFile: one.key, certPem: '', key: Secret.fromText('') });
+  }
+  return { ...NO_MATERIAL, certificates };
+}
+
+/**
+ * Secrets that were taken out of an environment, for the next reload: they are not there a second time.
+ */
+const taken = new WeakMap<NodeJS.ProcessEnv, Map<string, string>>();
+
+function takeFromEnvironment(env: NodeJS.ProcessEnv, name: string): string | undefined {
+  let values = taken.get(env);
+  if (values === undefined) {
+    values = new Map();
+    taken.set(env, values);
+  }
+  const value = env[name];
+  if (value !== undefined) {
+    values.set(name, value);
+    // Children would inherit it. /proc/PID/environ of this process keeps it (SECURITY.md says so).
+    delete env[name];
+  }
+  return values.get(name);
+}
+
+/** Reads what a policy refers to, and says what is wrong with it where it is named. */
+class Gathering {
+  readonly errors: Issue[] = [];
+  readonly warnings: Issue[] = [];
+  readonly #file: string;
+  readonly #baseDir: string;
+  readonly #options: LoadOptions;
+  readonly #reader: Reader;
+
+  constructor(file: string, baseDir: string, options: LoadOptions) {
+    this.#file = file;
+    this.#baseDir = baseDir;
+    this.#options = options;
+    this.#reader = currentReader(options.env);
+  }
+
+  async run(all: readonly Reference[]): Promise<Material> {
+    const tokensFiles = new Map<Draft, Validated<TokensFile>>();
+    const certificates = new Map<Draft, CertificatePair>();
+    const secrets = new Map<Draft, Buffer>();
+    const hosts = new Map<string, HostLookup>();
+    await Promise.all(
+      all.map(async (one) => {
+        switch (one.kind) {
+          case 'tokens_file': {
+            const read = await this.#readTokens(one.node, one.file);
+            if (read !== null) tokensFiles.set(one.node, read);
+            return;
+          }
+          case 'certificate': {
+            const pair = await this.#readCertificate(one.node, one.cert, one.key);
+            if (pair !== null) certificates.set(one.node, pair);
+            return;
+          }
+          case 'secret': {
+            const bytes = await this.#readSecret(one);
+            if (bytes !== null) secrets.set(one.node, bytes);
+            return;
+          }
+          case 'host':
+            hosts.set(one.host, await lookUp(one.host));
+        }
+      }),
+    );
+    return { tokensFiles, certificates, secrets, hosts };
+  }
+
+  #resolve(file: string): string {
+    return path.resolve(this.#baseDir, file);
+  }
+
+  /** How to call a file that the policy names: so that it can be opened from where the user is. */
+  #called(file: string): string {
+    return path.isAbsolute(file) ? file : path.join(path.dirname(this.#file), file);
+  }
+
+  #error(code: IssueCode, node: Draft | null, message: string, hint?: string): void {
+    if (node !== null) this.errors.push(issueAt(code, node, 'value', message, hint));
+  }
+
+  /** Says what is wrong with a file that must be private. */
+  #privateFault(node: Draft | null, file: string, fault: FileFault, hint?: string): void {
+    const what = `the file ${show(this.#called(file))}: ${describeFault(fault)}`;
+    if (fault.kind === 'too_open') this.#error('secret_too_open', node, what, fault.fix);
+    else this.#error('secret_missing', node, what, fault.kind === 'missing' ? hint : undefined);
+  }
+
+  async #readTokens(node: Draft, file: string): Promise<Validated<TokensFile> | null> {
+    const { bytes, fault } = await readFile(this.#resolve(file), 'private', LARGEST_DOCUMENT, this.#reader);
+    if (fault !== null) {
+      this.#privateFault(
+        node,
+        file,
+        fault,
+        'run "guardbee token new", put what it prints into the file, and chmod 600 it',
+      );
+    }
+    if (bytes === null) return null;
+    const called = this.#called(file);
+    const text = decode(bytes);
+    const document =
+      text === null ? wholeFile(called, 'yaml_syntax', 'the file is not UTF-8 text') : parseDocument(text, called);
+    const validated = validate(document, tokensFileSchema);
+    this.errors.push(...validated.issues);
+    return validated;
+  }
+
+  async #readCertificate(node: Draft, cert: string, key: string): Promise<CertificatePair | null> {
+    const [certRead, keyRead] = await Promise.all([
+      readFile(this.#resolve(cert), 'trusted', LARGEST_SECRET, this.#reader),
+      readFile(this.#resolve(key), 'private', LARGEST_SECRET, this.#reader),
+    ]);
+    const certNode = node.get('cert');
+    const keyNode = node.get('key');
+    if (certRead.fault !== null) {
+      const { fault } = certRead;
+      const what = `the file ${show(this.#called(cert))}: ${describeFault(fault)}`;
+      if (fault.kind === 'too_open') this.#error('file_writable', certNode, what, fault.fix);
+      else
+        this.#error(
+          'certificate_missing',
+          certNode,
+          what,
+          'guardbee makes one itself with tls: { self_signed: { names: [NAME] } }',
+        );
+    }
+    if (keyRead.fault !== null) this.#privateFault(keyNode, key, keyRead.fault);
+    if (certRead.bytes === null || keyRead.bytes === null) return null;
+
+    const verdict = judgeCertificatePair(certRead.bytes, keyRead.bytes, this.#options.now);
+    if (!verdict.ok) {
+      const [at, file] = verdict.of === 'cert' ? [certNode, cert] : [keyNode, key];
+      this.#error('bad_certificate', at, `the file ${show(this.#called(file))}: ${verdict.problem}`, verdict.hint);
+      return null;
+    }
+    if (verdict.validity !== 'valid' && certNode !== null) {
+      const what = verdict.validity === 'expired' ? 'is expired' : 'is not valid yet';
+      const message = `the certificate in ${show(this.#called(cert))} ${what}: clients will refuse it`;
+      this.warnings.push(
+        issueAt('certificate_expired', certNode, 'value', message, 'renew it, or look at the clock', 'warning'),
+      );
+    }
+    return {
+      certFile: this.#resolve(cert),
+      keyFile: this.#resolve(key),
+      certPem: certRead.bytes.toString('utf8'),
+      key: Secret.fromBytes(keyRead.bytes),
+    };
+  }
+
+  async #readSecret({ node, reference }: Extract<Reference, { kind: 'secret' }>): Promise<Buffer | null> {
+    let bytes: Buffer | null;
+    if ('env' in reference) bytes = this.#fromEnvironment(node, reference.env);
+    else if ('file' in reference) bytes = await this.#fromFile(node.get('file'), reference.file);
+    else bytes = await this.#fromCredential(node.get('credential'), reference.credential);
+    if (bytes === null) return null;
+    const secret = secretFrom(bytes);
+    bytes.fill(0);
+    if ('bytes' in secret) return secret.bytes;
+    const [code, message, hint] = SECRET_FAULTS[secret.fault];
+    this.#error(code, node, message, hint);
+    return null;
+  }
+
+  async #fromFile(node: Draft | null, file: string): Promise<Buffer | null> {
+    const { bytes, fault } = await readFile(this.#resolve(file), 'private', LARGEST_SECRET, this.#reader);
+    if (fault !== null) this.#privateFault(node, file, fault, 'write the secret into it, and chmod 600 it');
+    return bytes;
+  }
+
+  async #fromCredential(node: Draft | null, name: string): Promise<Buffer | null> {
+    const folder = this.#reader.credentialsDirectory;
+    if (folder === null) {
+      this.#error(
+        'secret_missing',
+        node,
+        'a systemd credential is named, and systemd handed over none ($CREDENTIALS_DIRECTORY is not set)',
+        `write LoadCredential=${name}:/PATH/OF/THE/SECRET into the unit, or use { file: PATH }`,
+      );
+      return null;
+    }
+    const { bytes, fault } = await readFile(path.join(folder, name), 'private', LARGEST_SECRET, this.#reader);
+    if (fault?.kind === 'missing') {
+      this.#error(
+        'secret_missing',
+        node,
+        `systemd handed over no credential ${show(name)}`,
+        `write LoadCredential=${name}:/PATH/OF/THE/SECRET into the unit`,
+      );
+    } else if (fault !== null) {
+      this.#privateFault(node, path.join(folder, name), fault);
+    }
+    return bytes;
+  }
+
+  #fromEnvironment(node: Draft, name: string): Buffer | null {
+    const value = takeFromEnvironment(this.#options.env, name);
+    if (value === undefined) {
+      this.#error(
+        'secret_missing',
+        node.get('env'),
+        `the environment variable ${show(name)} is not set`,
+        'set it, or better use { file: PATH }',
+      );
+      return null;
+    }
+    this.warnings.push(
+      issueAt(
+        'secret_from_environment',
+        node,
+        'value',
+        'a secret in the environment can be read in /proc, and ends up in crash reports and container listings',
+        'use { file: PATH } or { credential: NAME }',
+        'warning',
+      ),
+    );
+    return Buffer.from(value, 'utf8');
+  }
+}
+
+const SECRET_FAULTS: Readonly<Record<SecretFault, readonly [code: IssueCode, message: string, hint?: string]>> = {
+  empty: ['secret_empty', 'the secret is empty'],
+  placeholder: ['secret_placeholder', 'the secret is still a placeholder', 'put the real one there'],
+  assignment: ['secret_malformed', 'the secret is of the form NAME=value', 'keep the value alone'],
+  several_lines: ['secret_malformed', 'the secret has more than one line', 'keep one secret in one file'],
+  control_character: ['secret_malformed', 'the secret holds a control character'],
+  blank: ['secret_malformed', 'the secret begins or ends with a blank', 'remove the blank'],
+};
+
+/** All addresses count: whichever is tried, it must be this machine. Asked again at each connect. */
+async function lookUp(host: string): Promise<HostLookup> {
+  try {
+    const found = await lookup(host, { all: true });
+    for (const { address } of found) {
+      const read = parsePeerAddress(address);
+      if (read === null || !isLoopback(read)) return { kind: 'remote', address };
+    }
+    return found.length === 0 ? { kind: 'unknown', why: 'no address' } : { kind: 'loopback' };
+  } catch (error) {
+    return { kind: 'unknown', why: (error as NodeJS.ErrnoException).code ?? 'unknown error' };
+  }
+}

@@ -1,0 +1,90 @@
+/** What a policy names and does not hold: found here, read by `load.ts`, put in its place by `compile.ts`. */
+import type { Draft } from './draft.js';
+import type { CertificatePair } from './policy.js';
+import type { PolicyFile, SecretReference, TlsEntry, TokensFile, UpstreamAuthEntry } from './schema.js';
+import type { ParsedUpstream } from './upstream.js';
+import type { Validated } from './validate.js';
+
+/** The node is that of the value that names it: an issue about the file stands there. */
+export type Reference =
+  | { readonly kind: 'tokens_file'; readonly node: Draft; readonly file: string }
+  | { readonly kind: 'certificate'; readonly node: Draft; readonly cert: string; readonly key: string }
+  | { readonly kind: 'secret'; readonly node: Draft; readonly reference: SecretReference }
+  | { readonly kind: 'host'; readonly node: Draft; readonly host: string };
+
+/** Where the addresses of a host name lie. */
+export type HostLookup =
+  | { readonly kind: 'loopback' }
+  | { readonly kind: 'remote'; readonly address: string }
+  | { readonly kind: 'unknown'; readonly why: string };
+
+export interface Material {
+  readonly tokensFiles: ReadonlyMap<Draft, Validated<TokensFile>>;
+  readonly certificates: ReadonlyMap<Draft, CertificatePair>;
+  /** Bytes of a secret, checked, without the line end. */
+  readonly secrets: ReadonlyMap<Draft, Buffer>;
+  readonly hosts: ReadonlyMap<string, HostLookup>;
+}
+
+/** For who may not or need not look outside the policy. */
+export const NO_MATERIAL: Material = {
+  tokensFiles: new Map(),
+  certificates: new Map(),
+  secrets: new Map(),
+  hosts: new Map(),
+};
+
+export function references(validated: Validated<PolicyFile>): Reference[] {
+  const { value, tree } = validated;
+  if (value === null || tree === null) return [];
+  const found: Reference[] = [];
+  for (const [name, listener] of Object.entries(value.listeners)) {
+    if (listener.type === 'redirect') continue;
+    const node = tree.at(['listeners', name]);
+    tlsReferences(listener.tls, node?.get('tls') ?? null, found);
+    authReference(listener.upstream_auth, node?.get('upstream_auth') ?? null, found);
+    const remote = listener.unsafe_remote_upstream === true;
+    hostReference(remote ? undefined : listener.upstream, node?.get('upstream') ?? null, found);
+    for (const [index, route] of listener.routes.entries()) {
+      const routeNode = node?.at(['routes', index]) ?? null;
+      authReference(route.upstream_auth, routeNode?.get('upstream_auth') ?? null, found);
+      hostReference(remote ? undefined : route.upstream, routeNode?.get('upstream') ?? null, found);
+    }
+  }
+  for (const [name, authenticator] of Object.entries(value.authenticators ?? {})) {
+    const node = tree.at(['authenticators', name, 'tokens_file']);
+    if (authenticator.tokens_file !== undefined && node !== null) {
+      found.push({ kind: 'tokens_file', node, file: authenticator.tokens_file });
+    }
+  }
+  return found;
+}
+
+function tlsReferences(tls: TlsEntry | undefined, node: Draft | null, found: Reference[]): void {
+  if (tls === undefined || node === null || 'self_signed' in tls) return;
+  if ('cert' in tls) {
+    found.push({ kind: 'certificate', node, cert: tls.cert, key: tls.key });
+    return;
+  }
+  for (const [index, pair] of tls.certificates.entries()) {
+    const pairNode = node.at(['certificates', index]);
+    if (pairNode !== null) found.push({ kind: 'certificate', node: pairNode, cert: pair.cert, key: pair.key });
+  }
+}
+
+function authReference(auth: UpstreamAuthEntry | undefined, node: Draft | null, found: Reference[]): void {
+  if (auth === undefined || node === null) return;
+  const [key, reference] =
+    auth.type === 'bearer'
+      ? (['token', auth.token] as const)
+      : auth.type === 'basic'
+        ? (['password', auth.password] as const)
+        : (['value', auth.value] as const);
+  const secretNode = node.get(key);
+  if (secretNode !== null) found.push({ kind: 'secret', node: secretNode, reference });
+}
+
+function hostReference(upstream: ParsedUpstream | undefined, node: Draft | null, found: Reference[]): void {
+  if (upstream?.nearness !== 'name' || upstream.target.kind !== 'tcp' || node === null) return;
+  found.push({ kind: 'host', node, host: upstream.target.host });
+}
