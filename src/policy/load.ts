@@ -41,7 +41,7 @@ export type Loaded =
 export async function loadPolicy(file: string, options: LoadOptions): Promise<Loaded> {
   const { bytes, fault } = await readFile(file, 'trusted', LARGEST_DOCUMENT, currentReader(options.env));
   const issues: Issue[] = [];
-  if (fault !== null) issues.push(...wholeFile(file, ...policyFault(file, fault)).issues);
+  if (fault !== null) issues.push(...wholeFile(file, ...policyFault(fault)).issues);
   if (bytes === null) return { ok: false, issues };
   const text = decode(bytes);
   if (text === null) {
@@ -61,7 +61,9 @@ async function load(text: string, file: string, options: LoadOptions, before: re
   const baseDir = path.dirname(path.resolve(file));
   const gathering = new Gathering(file, baseDir, options);
   const material =
-    options.skipSecretFiles === true ? withoutFiles(references(validated)) : await gathering.run(references(validated));
+    options.skipSecretFiles === true
+      ? withoutFiles(references(validated), baseDir)
+      : await gathering.run(references(validated));
   const { policy, errors, warnings } = compile(validated, {
     file,
     baseDir,
@@ -93,7 +95,7 @@ function decode(bytes: Buffer): string | null {
   }
 }
 
-function policyFault(file: string, fault: FileFault): [code: IssueCode, message: string, hint?: string] {
+function policyFault(fault: FileFault): [code: IssueCode, message: string, hint?: string] {
   switch (fault.kind) {
     case 'missing':
       return ['file_unreadable', 'there is no such file', 'name the policy with --config FILE'];
@@ -122,11 +124,16 @@ function describeFault(fault: FileFault): string {
 }
 
 /** Empty places for what is not read, so that the policy has its shape. */
-function withoutFiles(all: readonly Reference[]): Material {
+function withoutFiles(all: readonly Reference[], baseDir: string): Material {
   const certificates = new Map<Draft, CertificatePair>();
   for (const one of all) {
     if (one.kind !== 'certificate') continue;
-    certificates.set(one.node, { certFile: one.cert, keyFile: one.key, certPem: '', key: Secret.fromText('') });
+    certificates.set(one.node, {
+      certFile: path.resolve(baseDir, one.cert),
+      keyFile: path.resolve(baseDir, one.key),
+      certPem: '',
+      key: Secret.fromText(''),
+    });
   }
   return { ...NO_MATERIAL, certificates };
 }
@@ -240,22 +247,15 @@ class Gathering {
 
   async #readCertificate(node: Draft, cert: string, key: string): Promise<CertificatePair | null> {
     const [certRead, keyRead] = await Promise.all([
-      readFile(this.#resolve(cert), 'trusted', LARGEST_SECRET, this.#reader),
+      readFile(this.#resolve(cert), 'any', LARGEST_SECRET, this.#reader),
       readFile(this.#resolve(key), 'private', LARGEST_SECRET, this.#reader),
     ]);
     const certNode = node.get('cert');
     const keyNode = node.get('key');
     if (certRead.fault !== null) {
-      const { fault } = certRead;
-      const what = `the file ${show(this.#called(cert))}: ${describeFault(fault)}`;
-      if (fault.kind === 'too_open') this.#error('file_writable', certNode, what, fault.fix);
-      else
-        this.#error(
-          'certificate_missing',
-          certNode,
-          what,
-          'guardbee makes one itself with tls: { self_signed: { names: [NAME] } }',
-        );
+      const what = `the file ${show(this.#called(cert))}: ${describeFault(certRead.fault)}`;
+      const hint = 'guardbee makes one itself with tls: { self_signed: { names: [NAME] } }';
+      this.#error('certificate_missing', certNode, what, hint);
     }
     if (keyRead.fault !== null) this.#privateFault(keyNode, key, keyRead.fault);
     if (certRead.bytes === null || keyRead.bytes === null) return null;
