@@ -4,7 +4,7 @@ import { delimiter, join } from 'node:path';
 import type { TestContext } from 'node:test';
 
 /** Programs that some tests need, the Debian packages they come in, and what to look for. */
-const COMPONENTS = Object.freeze({
+export const COMPONENTS = Object.freeze({
   chromium: { package: 'chromium', command: 'chromium' },
   curl: { package: 'curl', command: 'curl' },
   h2load: { package: 'nghttp2-client', command: 'h2load' },
