@@ -32,6 +32,8 @@ export interface LoadOptions {
    * not read secrets. Such a policy must not be served.
    */
   readonly skipSecretFiles?: boolean;
+  /** All addresses of a host name; that of the system when left out. */
+  readonly lookup?: (host: string) => Promise<readonly { readonly address: string }[]>;
 }
 
 export type Loaded =
@@ -198,7 +200,7 @@ class Gathering {
             return;
           }
           case 'host':
-            hosts.set(one.host, await lookUp(one.host));
+            hosts.set(one.host, await this.#lookUp(one.host));
         }
       }),
     );
@@ -349,6 +351,21 @@ class Gathering {
     );
     return Buffer.from(value, 'utf8');
   }
+
+  /** All addresses count: whichever is tried, it must be this machine. Asked again at each connect. */
+  async #lookUp(host: string): Promise<HostLookup> {
+    const ask = this.#options.lookup ?? ((name) => lookup(name, { all: true }));
+    try {
+      const found = await ask(host);
+      for (const { address } of found) {
+        const read = parsePeerAddress(address);
+        if (read === null || !isLoopback(read)) return { kind: 'remote', address };
+      }
+      return found.length === 0 ? { kind: 'unknown', why: 'no address' } : { kind: 'loopback' };
+    } catch (error) {
+      return { kind: 'unknown', why: (error as NodeJS.ErrnoException).code ?? 'unknown error' };
+    }
+  }
 }
 
 const SECRET_FAULTS: Readonly<Record<SecretFault, readonly [code: IssueCode, message: string, hint?: string]>> = {
@@ -359,17 +376,3 @@ const SECRET_FAULTS: Readonly<Record<SecretFault, readonly [code: IssueCode, mes
   control_character: ['secret_malformed', 'the secret holds a control character'],
   blank: ['secret_malformed', 'the secret begins or ends with a blank', 'remove the blank'],
 };
-
-/** All addresses count: whichever is tried, it must be this machine. Asked again at each connect. */
-async function lookUp(host: string): Promise<HostLookup> {
-  try {
-    const found = await lookup(host, { all: true });
-    for (const { address } of found) {
-      const read = parsePeerAddress(address);
-      if (read === null || !isLoopback(read)) return { kind: 'remote', address };
-    }
-    return found.length === 0 ? { kind: 'unknown', why: 'no address' } : { kind: 'loopback' };
-  } catch (error) {
-    return { kind: 'unknown', why: (error as NodeJS.ErrnoException).code ?? 'unknown error' };
-  }
-}

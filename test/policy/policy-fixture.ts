@@ -1,0 +1,98 @@
+/**
+ * A policy file of test/policies in a folder of its own, with all that it may name. Directives in its comments say
+ * what is special:
+ *
+ *     # mode: tokens.yaml 0644        mode of a file ("policy" is the policy itself)
+ *     # env: NAME=value               environment of the process
+ *     # credentials: credentials      $CREDENTIALS_DIRECTORY, as a folder beside the policy
+ */
+import { execFileSync } from 'node:child_process';
+import { chmod, cp, mkdir, mkdtemp, readFile, readdir, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import * as path from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { generate } from 'selfsigned';
+import type { LoadOptions } from '../../src/policy/load.js';
+
+/** test/policies, seen from dist/test/policy. */
+export const POLICIES = fileURLToPath(new URL('../../../test/policies/', import.meta.url));
+
+/** 22 November 2026. */
+export const NOW = Date.UTC(2026, 10, 22);
+
+export interface Fixture {
+  readonly folder: string;
+  readonly file: string;
+  readonly options: LoadOptions;
+  /** Text without the name of the temporary folder. */
+  clean(text: string): string;
+  remove(): Promise<void>;
+}
+
+export async function preparePolicy(source: string): Promise<Fixture> {
+  const text = await readFile(source, 'utf8');
+  const folder = await mkdtemp(path.join(tmpdir(), 'guardbee-policy-'));
+  await cp(path.join(POLICIES, 'files'), folder, { recursive: true });
+  for (const [name, content] of Object.entries(await certificates())) await writeFile(path.join(folder, name), content);
+  await mkdir(path.join(folder, 'credentials'));
+  await writeFile(path.join(folder, 'credentials', 'upstream-token'), 'a-credential-of-systemd\n');
+  for (const name of await readdir(folder, { recursive: true })) {
+    const full = path.join(folder, name);
+    if (name !== 'credentials') await chmod(full, 0o600);
+  }
+  await chmod(path.join(folder, 'credentials', 'upstream-token'), 0o440);
+  execFileSync('mkfifo', ['-m', '600', path.join(folder, 'fifo')]);
+  const file = path.join(folder, path.basename(source));
+  await writeFile(file, text);
+  await chmod(file, 0o644);
+
+  const env: NodeJS.ProcessEnv = { HOME: '/home/test' };
+  for (const [, kind, value] of text.matchAll(/^# (mode|env|credentials): (.*)$/gm)) {
+    const [first = '', second = ''] = (value ?? '').split(kind === 'env' ? '=' : ' ', 2);
+    if (kind === 'env') env[first] = second;
+    else if (kind === 'credentials') env['CREDENTIALS_DIRECTORY'] = path.join(folder, first);
+    else await chmod(first === 'policy' ? file : path.join(folder, first), Number.parseInt(second, 8));
+  }
+  return {
+    folder,
+    file,
+    options: { env, now: NOW, lookup },
+    clean: (dirty) => dirty.replaceAll(`${folder}/`, ''),
+    remove: () => rm(folder, { recursive: true, force: true }),
+  };
+}
+
+/** A network of its own, so that no test asks a name server. */
+async function lookup(host: string): Promise<{ address: string }[]> {
+  await Promise.resolve();
+  if (host === 'queen-local') return [{ address: '127.0.0.1' }, { address: '::1' }];
+  if (host === 'queen.lan') return [{ address: '127.0.0.1' }, { address: '192.168.1.10' }];
+  throw Object.assign(new Error('no such name'), { code: 'ENOTFOUND' });
+}
+
+let made: Promise<Record<string, string>> | undefined;
+
+/** Made once, with dates around NOW; nothing that looks like a key lies in the repository. */
+function certificates(): Promise<Record<string, string>> {
+  made ??= (async () => {
+    const pair = (from: number, to: number): ReturnType<typeof generate> =>
+      generate([{ name: 'commonName', value: 'queen.lan' }], {
+        keyType: 'ec',
+        notBeforeDate: new Date(Date.UTC(from, 0)),
+        notAfterDate: new Date(Date.UTC(to, 0)),
+      });
+    const [queen, other, expired] = await Promise.all([pair(2025, 2036), pair(2025, 2036), pair(2020, 2021)]);
+    return {
+      'queen.crt': queen.cert,
+      'queen.key': queen.private,
+      'other.key': other.private,
+      'expired.crt': expired.cert,
+      'expired.key': expired.private,
+      'both.pem': `${queen.cert}\n${queen.private}`,
+      'broken.crt': 'this is no certificate\n',
+      'encrypted.key':
+        '-----BEGIN ENCRYPTED PRIVATE KEY-----\nMIHsMFcGCSqGSIb3DQEFDTBKMCkGCSqGSIb3DQEFDDAcBAg=\n-----END ENCRYPTED PRIVATE KEY-----\n',
+    };
+  })();
+  return made;
+}
