@@ -1,0 +1,364 @@
+import type { AddressInfo } from 'node:net';
+import { join } from 'node:path';
+import { DENIALS } from './denial.js';
+import type { ExchangeSink } from './exchange.js';
+import { type Admin, createAdmin } from './observe/admin.js';
+import type { Log } from './observe/log.js';
+import { Metrics } from './observe/metrics.js';
+import type { ReadinessReport } from './observe/readiness.js';
+import { AccessRecorder } from './observe/record.js';
+import { type Redactor, constant } from './observe/redact.js';
+import type { HttpListener, Policy } from './policy/policy.js';
+import { Upstreams } from './proxy/upstream.js';
+import { type SniContexts, createSniContexts, describeCertificate, ensureSelfSigned } from './server/certificate.js';
+import { type Exposure, ExposureWatch } from './server/exposure.js';
+import type { Surroundings } from './server/handle.js';
+import { type ConnectionEvents, type OpenListener, openListener } from './server/listener.js';
+import { VERSION } from './version.js';
+
+/** Between two looks at whether the upstreams are there. */
+const PROBE_MS = 10_000;
+
+/** The address is taken, or may not be taken by this user. */
+export class AddressError extends Error {
+  readonly listener: string;
+  readonly code: string;
+  constructor(listener: string, address: string, code: string) {
+    super(
+      code === 'EADDRINUSE'
+        ? `${address} is already in use`
+        : code === 'EACCES'
+          ? `${address} needs a privilege that this process does not have (a port below 1024?)`
+          : `${address} cannot be listened on (${code})`,
+    );
+    this.listener = listener;
+    this.code = code;
+  }
+}
+
+export interface AppSettings {
+  readonly policy: Policy;
+  readonly log: Log;
+  readonly redactor: Redactor;
+}
+
+export interface ServingAt {
+  readonly listener: string;
+  /** `https://127.0.0.1:8443`. */
+  readonly url: string;
+}
+
+/**
+ * The running program: everything is put together here and nowhere else. `start` resolves when every address is
+ * listened on; when one can't be, it lets go of all and rejects.
+ */
+export class App {
+  readonly serving: readonly ServingAt[];
+  readonly admin: AddressInfo | null;
+  readonly #parts: Parts;
+
+  private constructor(parts: Parts, adminAddress: AddressInfo | null) {
+    this.#parts = parts;
+    this.admin = adminAddress;
+    this.serving = parts.open.map(({ listener, address }) => ({
+      listener: listener.name,
+      url: `${listener.type === 'http' && listener.tls !== null ? 'https' : 'http'}://${hostPort(address.address, address.port)}`,
+    }));
+  }
+
+  /** @throws AddressError, CertificateError */
+  static async start(settings: AppSettings): Promise<App> {
+    const parts = new Parts(settings);
+    try {
+      const adminAddress = await parts.start();
+      return new App(parts, adminAddress);
+    } catch (error) {
+      await parts.stop();
+      throw error;
+    }
+  }
+
+  /** Connections that are open. */
+  get connections(): number {
+    return this.#parts.connections;
+  }
+
+  /**
+   * Takes nothing new and waits for what is underway, up to the policy's `drain`. True when all of it ended by itself.
+   */
+  async drain(): Promise<boolean> {
+    const { policy } = this.#parts.settings;
+    this.#parts.draining = true;
+    for (const open of this.#parts.open) open.drain();
+    const ended = Promise.all(this.#parts.open.map((open) => open.ended));
+    let timer: NodeJS.Timeout | undefined;
+    const late = new Promise<false>((resolve) => {
+      timer = setTimeout(() => {
+        resolve(false);
+      }, policy.drainMs);
+    });
+    const clean = await Promise.race([ended.then(() => true as const), late]);
+    clearTimeout(timer);
+    await this.stop();
+    return clean;
+  }
+
+  /** Ends everything at once. */
+  async stop(): Promise<void> {
+    await this.#parts.stop();
+  }
+}
+
+function hostPort(host: string, port: number): string {
+  return `${host.includes(':') ? `[${host}]` : host}:${String(port)}`;
+}
+
+class Parts {
+  readonly settings: AppSettings;
+  readonly metrics: Metrics;
+  readonly upstreams = new Upstreams();
+  readonly open: OpenListener[] = [];
+  draining = false;
+  connections = 0;
+  #admin: Admin | null = null;
+  #watch: ExposureWatch | null = null;
+  #probing: NodeJS.Timeout | undefined;
+  readonly #certificates = new Map<string, Date>();
+
+  constructor(settings: AppSettings) {
+    this.settings = settings;
+    this.metrics = new Metrics({ policy: settings.policy, version: VERSION, log: settings.log });
+  }
+
+  async start(): Promise<AddressInfo | null> {
+    const { policy, log, redactor } = this.settings;
+    // Everything that can be wrong is found before the first address is listened on.
+    const contexts = new Map<string, SniContexts>();
+    for (const listener of policy.listeners) {
+      if (listener.type === 'http' && listener.tls !== null)
+        contexts.set(listener.name, await this.#contexts(listener));
+    }
+    const recorder = new AccessRecorder(log, redactor);
+    const sink: ExchangeSink = {
+      opened: (listener, kind) => {
+        this.metrics.streamOpened(listener, kind);
+      },
+      finished: (record) => {
+        this.metrics.observe(record);
+        recorder.record(record);
+      },
+    };
+    const around: Surroundings = {
+      upstreams: this.upstreams,
+      sink,
+      clock: { now: () => Date.now(), ticks: () => performance.now() },
+      draining: () => this.draining,
+      broke: (error, requestId) => {
+        log.error('request.broke', 'a request failed inside guardbee', {
+          'guardbee.request_id': constant(requestId),
+          ...log.errorFields(error),
+        });
+      },
+    };
+    const events = this.#events(sink);
+    for (const listener of policy.listeners) {
+      const { host, port } = listener.bind;
+      try {
+        this.open.push(await openListener(listener, contexts.get(listener.name) ?? null, around, events));
+      } catch (error) {
+        throw new AddressError(listener.name, hostPort(host, port), errorCode(error));
+      }
+    }
+    this.#watchExposure();
+    this.#probeUpstreams();
+    this.#probing = setInterval(() => {
+      this.#probeUpstreams();
+    }, PROBE_MS).unref();
+    return this.#openAdmin();
+  }
+
+  async stop(): Promise<void> {
+    this.draining = true;
+    this.#watch?.stop();
+    clearInterval(this.#probing);
+    for (const open of this.open) open.destroy();
+    await Promise.all(this.open.map((open) => open.ended));
+    await this.upstreams.close();
+    await this.#admin?.close();
+    this.#admin = null;
+  }
+
+  async #contexts(listener: HttpListener): Promise<SniContexts> {
+    const { policy, log } = this.settings;
+    const { tls } = listener;
+    if (tls === null) throw new TypeError('a listener without TLS has no certificate');
+    const pairs =
+      tls.kind === 'files'
+        ? tls.certificates
+        : await ensureSelfSigned(join(policy.stateDir, 'tls', listener.name), tls.names).then((made) => [
+            { certFile: made.certFile, keyFile: made.keyFile, certPem: made.certPem, key: made.keyPem },
+          ]);
+    const contexts = createSniContexts(pairs);
+    const soonest = new Date(Math.min(...pairs.map((pair) => describeCertificate(pair.certPem).notAfter.getTime())));
+    this.#certificates.set(listener.name, soonest);
+    this.metrics.certificateExpires(listener.name, soonest);
+    const days = Math.floor((soonest.getTime() - Date.now()) / 86_400_000);
+    if (days < 30) {
+      log.warn(
+        'certificate.expiring',
+        `the certificate of listener "${listener.name}" expires in ${String(days)} days`,
+        {
+          'guardbee.listener': constant(listener.name),
+          'guardbee.days_left': days,
+        },
+      );
+    }
+    return contexts;
+  }
+
+  #events(sink: ExchangeSink): ConnectionEvents {
+    const { log } = this.settings;
+    const { metrics } = this;
+    return {
+      opened: (listener) => {
+        this.connections += 1;
+        metrics.connectionOpened(listener);
+      },
+      closed: (listener) => {
+        this.connections -= 1;
+        metrics.connectionClosed(listener);
+      },
+      refused: (listener, reason, peer) => {
+        metrics.connectionRefused(listener, reason);
+        log.warn('connection.refused', `connection refused: ${reason}`, {
+          'guardbee.listener': constant(listener),
+          'guardbee.reason': constant(reason),
+          'network.peer.address': peer === null ? null : constant(peer),
+        });
+      },
+      tlsFailed: (listener, peer, code) => {
+        metrics.tlsHandshakeFailed(listener);
+        log.debug('tls.failed', 'TLS handshake failed', {
+          'guardbee.listener': constant(listener),
+          'network.peer.address': peer === null ? null : constant(peer),
+          'error.type': constant(code),
+        });
+      },
+      unreadable: (listener, peer, scheme, reason, requestId) => {
+        sink.finished({
+          requestId,
+          startedAtMs: Date.now(),
+          durationMs: 0,
+          listener,
+          scheme,
+          protocol: 'unknown',
+          method: '',
+          path: '',
+          query: null,
+          host: null,
+          userAgent: null,
+          peer: peer?.text ?? '',
+          client: null,
+          route: null,
+          identity: null,
+          credentialFingerprint: null,
+          outcome: { kind: 'denied', reason },
+          status: DENIALS[reason].status,
+          upstream: null,
+          upstreamMs: null,
+          bytesIn: 0,
+          bytesOut: 0,
+          stream: 'none',
+        });
+      },
+    };
+  }
+
+  #watchExposure(): void {
+    const { policy, log } = this.settings;
+    const tell = (all: readonly Exposure[]): void => {
+      for (const exposure of all) {
+        this.metrics.upstreamExposure(exposure.upstream, exposure.state);
+        if (exposure.state !== 'exposed') continue;
+        const accepted = policy.upstreamExposure.mode === 'firewalled';
+        log[accepted ? 'info' : 'warn'](
+          'upstream.exposed',
+          `upstream ${exposure.upstream} can be reached around guardbee: ${exposure.why}`,
+          {
+            'guardbee.upstream': constant(exposure.upstream),
+            'guardbee.addresses': constant(exposure.addresses.join(' ')),
+          },
+        );
+      }
+    };
+    this.#watch = new ExposureWatch({
+      upstreams: policy.upstreams,
+      ownBinds: this.open.map(({ listener, address }) => ({ host: listener.bind.host, port: address.port })),
+      onChange: tell,
+    });
+    tell(this.#watch.start());
+  }
+
+  async #openAdmin(): Promise<AddressInfo | null> {
+    const { policy, log } = this.settings;
+    if (policy.admin === null) return null;
+    const { host, port } = policy.admin;
+    const admin = createAdmin({ bind: policy.admin, metrics: this.metrics, readiness: () => this.#readiness(), log });
+    try {
+      const address = await admin.listen();
+      this.#admin = admin;
+      return address;
+    } catch (error) {
+      throw new AddressError('admin', hostPort(host, port), errorCode(error));
+    }
+  }
+
+  #readiness(): ReadinessReport {
+    const exposed = (this.#watch?.current ?? []).filter((one) => one.state === 'exposed');
+    const unknown = (this.#watch?.current ?? []).filter((one) => one.state === 'unknown');
+    const accepted = this.settings.policy.upstreamExposure.mode !== 'refuse';
+    const expired = [...this.#certificates].filter(([, notAfter]) => notAfter.getTime() <= Date.now());
+    return {
+      checks: [
+        { name: 'policy', status: 'ok', detail: constant(`version ${this.settings.policy.version}`) },
+        { name: 'listeners', status: 'ok', detail: constant(`${String(this.open.length)} open`) },
+        exposed.length > 0
+          ? {
+              name: 'upstream_exposure',
+              status: accepted ? 'ok' : 'failed',
+              detail: constant(exposed.map((one) => `${one.upstream}: ${one.why}`).join('; ')),
+            }
+          : {
+              name: 'upstream_exposure',
+              status: unknown.length > 0 ? 'unknown' : 'ok',
+              detail: constant(
+                unknown.map((one) => `${one.upstream}: ${one.why}`).join('; ') || 'no upstream is exposed',
+              ),
+            },
+        {
+          name: 'certificates',
+          status: expired.length > 0 ? 'failed' : 'ok',
+          detail: constant(expired.length > 0 ? `expired: ${expired.map(([name]) => name).join(', ')}` : 'valid'),
+        },
+        {
+          name: 'draining',
+          status: this.draining ? 'failed' : 'ok',
+          detail: constant(this.draining ? 'shutting down' : 'no'),
+        },
+      ],
+    };
+  }
+
+  /** Whether anything answers at each upstream's address: a connection is opened and closed, nothing is sent. */
+  #probeUpstreams(): void {
+    for (const upstream of this.settings.policy.upstreams) {
+      this.upstreams.pool(upstream).probe((up) => {
+        this.metrics.upstreamUp(upstream.name, up);
+      });
+    }
+  }
+}
+
+function errorCode(error: unknown): string {
+  return error instanceof Error && 'code' in error && typeof error.code === 'string' ? error.code : 'unknown';
+}

@@ -1,0 +1,240 @@
+import type { Command } from 'commander';
+import { AddressError, App } from '../app.js';
+import { type Demo, startDemo } from '../demo/demo.js';
+import { type Log, createLog } from '../observe/log.js';
+import { Redactor, constant } from '../observe/redact.js';
+import type { Issue } from '../policy/issue.js';
+import { type Loaded, loadPolicyText } from '../policy/load.js';
+import { exitCodeFor, renderIssues, sortIssues } from '../policy/render-issues.js';
+import type { Policy } from '../policy/policy.js';
+import { CertificateError } from '../server/certificate.js';
+import { exposureIssues } from '../server/exposure-issues.js';
+import { failedTests } from './check.js';
+import { EXIT, ending } from './exit-code.js';
+import { type PolicyOptions, namedPolicy, openPolicy, takesPolicy } from './policy-source.js';
+import { type Quickstart, QuickstartError, defaultStateDir, prepareQuickstart } from './quickstart.js';
+import type { Voice } from './voice.js';
+
+export interface RunOptions {
+  /** Null: the quick start. */
+  readonly file: string | null;
+  readonly upstream?: string;
+  readonly listen?: string;
+  readonly admin?: string;
+  readonly stateDir?: string;
+}
+
+/** Serves until a signal ends it. Resolves to the exit code. */
+export async function run(options: RunOptions, voice: Voice): Promise<number> {
+  const file = options.file;
+  if (file === null) return runQuickstart(options, voice);
+  const misplaced = (['upstream', 'listen', 'admin', 'stateDir'] as const).filter(
+    (name) => options[name] !== undefined,
+  );
+  if (misplaced.length > 0) {
+    const flags = misplaced.map((name) => `--${name === 'stateDir' ? 'state-dir' : name}`).join(' and ');
+    voice.err(`${flags} belong to a run without a policy; ${file} says these things itself`);
+    return EXIT.usage;
+  }
+  const source = await openPolicy(file, {});
+  return serve(await source.load(), voice, null);
+}
+
+async function runQuickstart(options: RunOptions, voice: Voice): Promise<number> {
+  let demo: Demo | null = null;
+  try {
+    if (options.upstream === undefined) demo = await startDemo({ host: '127.0.0.1', port: 0 });
+    const quickstart = await prepareQuickstart({
+      listen: options.listen ?? '127.0.0.1:8443',
+      admin: options.admin ?? '127.0.0.1:9180',
+      upstream: options.upstream ?? demo?.url ?? '',
+      stateDir: options.stateDir ?? defaultStateDir(process.env),
+    });
+    const loaded = await loadPolicyText(quickstart.text, quickstart.policyFile, { env: process.env, now: Date.now() });
+    return await serve(loaded, voice, { quickstart, demo: demo !== null });
+  } catch (error) {
+    if (!(error instanceof QuickstartError)) throw error;
+    voice.err(error.message);
+    return EXIT.secret;
+  } finally {
+    await demo?.close();
+  }
+}
+
+async function serve(
+  loaded: Loaded,
+  voice: Voice,
+  hints: { readonly quickstart: Quickstart; readonly demo: boolean } | null,
+): Promise<number> {
+  if (!loaded.ok) {
+    voice.err(renderIssues(loaded.issues));
+    return exitCodeFor(loaded.issues);
+  }
+  const { policy } = loaded;
+  // What `check` looks at too: the other half of the bind policy, and the policy's own tests. Nothing is listened on yet.
+  const more: Issue[] = sortIssues([...exposureIssues(policy), ...failedTests(policy, Date.now())], policy.file);
+  if (more.length > 0) {
+    voice.err(renderIssues(more));
+    return exitCodeFor(more);
+  }
+  const known = new Set(
+    [...policy.authenticators.values()].flatMap((one) => one.tokens.entries().map((entry) => entry.sha256)),
+  );
+  const redactor = new Redactor({ knowsDigest: (digest) => known.has(digest) });
+  const log = createLog(policy.log, redactor);
+  const ended = endOfProcess(log);
+  try {
+    const app = await App.start({ policy, log, redactor });
+    announce(app, policy, log);
+    if (hints !== null) voice.err(hintLines(app, hints.quickstart, hints.demo));
+    return await ended.drained(app);
+  } catch (error) {
+    if (error instanceof AddressError) {
+      const hint = error.code === 'EADDRINUSE' ? addressHint(hints !== null) : '';
+      voice.err(`${policy.file}: listener "${error.listener}": ${error.message}${hint}`);
+      return EXIT.addressInUse;
+    }
+    if (error instanceof CertificateError) {
+      voice.err(`${policy.file}: ${error.message}`);
+      return error.code === 'key_too_open' || error.code === 'dir_too_open' ? EXIT.secret : EXIT.policy;
+    }
+    throw error;
+  } finally {
+    ended.forget();
+    await log.close();
+  }
+}
+
+function addressHint(quickstart: boolean): string {
+  return quickstart
+    ? '\n  fix: stop what listens there, or choose others: --listen 127.0.0.1:8444 --admin 127.0.0.1:9181'
+    : '\n  fix: stop what listens there (ss -ltnp shows it), or change `bind`';
+}
+
+/** Said once at every start: what is served, and everything about the policy that somebody should see again. */
+function announce(app: App, policy: Policy, log: Log): void {
+  for (const warning of policy.warnings) {
+    log.warn(
+      `policy.${warning.code}`,
+      `${warning.file}:${String(warning.line)}:${String(warning.column)} ${warning.key}: ${warning.message}`,
+    );
+  }
+  for (const at of app.serving) {
+    log.info('listener.open', `listening on ${at.url}`, {
+      'guardbee.listener': constant(at.listener),
+      'url.full': constant(at.url),
+    });
+  }
+  if (app.admin !== null) {
+    const { address, port } = app.admin;
+    log.info('admin.open', 'admin pages are up', {
+      'url.full': constant(`http://${address.includes(':') ? `[${address}]` : address}:${String(port)}`),
+    });
+  }
+  log.info('ready', 'ready', {
+    'guardbee.policy': constant(policy.file),
+    'guardbee.policy_version': constant(policy.version),
+  });
+  log.flush();
+}
+
+/** What to try, for somebody who has just started it. On stderr: stdout is the log. */
+function hintLines(app: App, quickstart: Quickstart, demo: boolean): string {
+  const url = app.serving[0]?.url ?? '';
+  const curl = `curl --cacert ${shellWord(quickstart.certFile)}`;
+  const token = `-H "Authorization: Bearer $(cat ${shellWord(quickstart.tokenFile)})"`;
+  const lines = [
+    '',
+    demo ? `guardbee guards a demo service at ${url}. Try:` : `guardbee guards your service at ${url}. Try:`,
+    '',
+    `  ${curl} ${url}/${demo ? 'api/hello' : ''}`,
+    '      refused: no token',
+    `  ${curl} ${token} ${url}/${demo ? 'api/hello' : ''}`,
+    '      answered',
+  ];
+  if (demo) lines.push(`  ${curl} -N ${token} ${url}/api/stream`, '      streamed, token by token');
+  lines.push('', `The policy is ${quickstart.policyFile}. Ctrl-C ends it.`, '');
+  return lines.join('\n');
+}
+
+function shellWord(text: string): string {
+  return /^[A-Za-z0-9_./-]+$/.test(text) ? text : `'${text.replaceAll("'", `'\\''`)}'`;
+}
+
+interface End {
+  /** Resolves to the exit code when the process may end. */
+  drained(app: App): Promise<number>;
+  forget(): void;
+}
+
+/** SIGTERM and SIGINT drain; the second one ends at once; SIGUSR1 reopens the log file. */
+function endOfProcess(log: Log): End {
+  let signals = 0;
+  let first = (): void => undefined;
+  let second = (): void => undefined;
+  const asked = new Promise<void>((resolve) => {
+    first = resolve;
+  });
+  const askedAgain = new Promise<void>((resolve) => {
+    second = resolve;
+  });
+  const onSignal = (signal: NodeJS.Signals): void => {
+    signals += 1;
+    log.info('signal', signals === 1 ? `draining on ${signal}` : `ending at once on a second ${signal}`);
+    if (signals === 1) first();
+    else second();
+  };
+  const onReopen = (): void => {
+    log.reopen();
+    log.info('log.reopened', 'log reopened');
+  };
+  process.on('SIGTERM', onSignal);
+  process.on('SIGINT', onSignal);
+  process.on('SIGUSR1', onReopen);
+  return {
+    drained: async (app) => {
+      await asked;
+      const drained = await Promise.race([app.drain(), askedAgain.then(() => null)]);
+      if (drained !== true) await app.stop();
+      log.info('stopped', drained === true ? 'stopped; every exchange had ended' : 'stopped; open exchanges were cut');
+      return drained === true ? EXIT.ok : EXIT.drainTimedOut;
+    },
+    forget: () => {
+      process.off('SIGTERM', onSignal);
+      process.off('SIGINT', onSignal);
+      process.off('SIGUSR1', onReopen);
+    },
+  };
+}
+
+interface RunFlags extends PolicyOptions {
+  readonly upstream?: string;
+  readonly listen?: string;
+  readonly admin?: string;
+  readonly stateDir?: string;
+}
+
+export function registerRun(program: Command, voice: Voice): void {
+  takesPolicy(program.command('run'))
+    .description('Serves. Without a policy: guards a built-in demo, or the service given by --upstream.')
+    .option('--upstream <url>', 'without a policy: the service to guard, e.g. http://127.0.0.1:7833')
+    .option('--listen <address>', 'without a policy: where to listen (127.0.0.1:8443)')
+    .option('--admin <address>', 'without a policy: the admin pages (127.0.0.1:9180), or "off"')
+    .option('--state-dir <dir>', 'without a policy: where the certificate and the token are kept')
+    .addHelpText('after', '\nExample:\n  guardbee run --policy policy.yaml\n')
+    .action(
+      ending(async (positional: string | undefined, { upstream, listen, admin, stateDir, ...named }: RunFlags) => {
+        const file = namedPolicy(positional, named);
+        return await run(
+          {
+            file,
+            ...(upstream === undefined ? {} : { upstream }),
+            ...(listen === undefined ? {} : { listen }),
+            ...(admin === undefined ? {} : { admin }),
+            ...(stateDir === undefined ? {} : { stateDir }),
+          },
+          voice,
+        );
+      }),
+    );
+}
