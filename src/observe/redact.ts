@@ -67,10 +67,18 @@ export class Redactor {
     return shorten(escapeControls(this.mask(window(text, limit))), limit) as Printable;
   }
 
-  /** A request path, raw. Ordinary ones (short lower-case segments, UUIDs) cost one regular expression. */
+  /** A request path, raw. */
   redactPath(path: string): Printable {
-    if (path.length <= MAX_PATH && ORDINARY_PATH.test(path) && !this.#holdsKnownSegment(path)) return path as Printable;
-    return this.redactText(path, MAX_PATH);
+    return this.ordinaryPath(path) ?? this.redactText(path, MAX_PATH);
+  }
+
+  /**
+   * The path itself where a glance is enough: short lower-case segments and UUIDs, and none that is a known token. It
+   * then needs no escaping either, in JSON or elsewhere.
+   */
+  ordinaryPath(path: string): Printable | null {
+    if (path.length > MAX_PATH || !ORDINARY_PATH.test(path) || this.#holdsKnownSegment(path)) return null;
+    return path as Printable;
   }
 
   #holdsKnownSegment(path: string): boolean {

@@ -1,0 +1,351 @@
+/**
+ * What is counted. Labels come from the policy and from closed lists, never from a request: whoever can make up a
+ * label can fill the memory of everything that scrapes it. While requests run, plain numbers are counted up; the
+ * registry reads them when somebody scrapes.
+ */
+import { Counter, Gauge, Registry, collectDefaultMetrics } from 'prom-client';
+import type { DenialReason } from '../denial.js';
+import type { ExchangeRecord, Outcome } from '../exchange-record.js';
+import type { FailureReason } from '../failure.js';
+import type { Policy, Route } from '../policy/policy.js';
+import { DurationHistogram, DurationSeries } from './duration-histogram.js';
+import { METHODS } from './method.js';
+
+export interface MetricsOptions {
+  readonly policy: Policy;
+  /** Of guardbee. */
+  readonly version: string;
+  readonly log: { readonly droppedLines: number };
+}
+
+/** As `server/exposure` finds it. */
+export type UpstreamExposureState = 'private' | 'exposed' | 'unknown';
+
+export type AbortCause = 'client' | 'deadline' | 'upstream';
+
+/** Where no route matched. */
+const NO_ROUTE = '-';
+const NO_REASON = '-';
+
+const METHOD_INDEX: ReadonlyMap<string, number> = new Map(METHODS.map((method, index) => [method, index]));
+const OTHER_METHOD = METHODS.length;
+const METHOD_LABELS: readonly string[] = [...METHODS, '_OTHER'];
+/** Room for every three-digit status under each method. */
+const CODES = 1000;
+
+/** Exchanges that ended because of what happened between us and the upstream. */
+const ABORTS: Readonly<Partial<Record<FailureReason, AbortCause>>> = Object.freeze({
+  client_gone: 'client',
+  client_body_broken: 'client',
+  client_body_timeout: 'client',
+  upstream_timeout: 'deadline',
+  upstream_gone: 'upstream',
+  upstream_malformed: 'upstream',
+});
+
+/** Everything that is counted of one route. */
+class RouteSeries {
+  readonly listener: string;
+  readonly route: string;
+  /** By method and status: `index * 1000 + status`. */
+  readonly requests = new Map<number, number>();
+  allowed = 0;
+  readonly denied = new Map<DenialReason, number>();
+  readonly durations = new DurationSeries();
+
+  constructor(listener: string, route: string) {
+    this.listener = listener;
+    this.route = route;
+  }
+}
+
+class UpstreamSeries {
+  readonly answers = new DurationSeries();
+  readonly aborts = new Map<AbortCause, number>();
+  /** NaN: not known. */
+  up = Number.NaN;
+  exposed = Number.NaN;
+  /** Of the policy that is in force. */
+  current = true;
+}
+
+class ListenerSeries {
+  connections = 0;
+  readonly refused = new Map<DenialReason, number>();
+  handshakeFailures = 0;
+  readonly streams = { sse: 0, ws: 0 };
+  certificateNotAfter: number | null = null;
+}
+
+export class Metrics {
+  readonly #registry = new Registry();
+  /** By listener and route name: a route that comes back after a reload goes on counting. */
+  readonly #byName = new Map<string, RouteSeries>();
+  #byRoute = new WeakMap<Route, RouteSeries>();
+  readonly #upstreams = new Map<string, UpstreamSeries>();
+  readonly #listeners = new Map<string, ListenerSeries>();
+  readonly #durations = new DurationHistogram(
+    'guardbee_http_request_duration_seconds',
+    "From a request's head to the end of its answer; event streams and WebSockets are not counted here.",
+    ['listener', 'route'],
+  );
+  readonly #answers = new DurationHistogram(
+    'guardbee_upstream_response_seconds',
+    "From the start of the exchange to the first byte of the upstream's answer.",
+    ['upstream'],
+  );
+  #policyVersion = '';
+
+  constructor(options: MetricsOptions) {
+    this.policyInstalled(options.policy);
+    this.#register(options);
+    // Every 10 ms, which is the default, would wake an idle process a hundred times a second.
+    collectDefaultMetrics({ register: this.#registry, eventLoopMonitoringPrecision: 50 });
+  }
+
+  get contentType(): string {
+    return this.#registry.contentType;
+  }
+
+  /** The page that Prometheus reads. */
+  async text(): Promise<string> {
+    const others = await this.#registry.metrics();
+    const routes = [...this.#byName.values()].map((one) => ({
+      labels: [one.listener, one.route],
+      series: one.durations,
+    }));
+    const upstreams = [...this.#upstreams].map(([name, one]) => ({ labels: [name], series: one.answers }));
+    return `${this.#durations.text(routes)}\n${this.#answers.text(upstreams)}\n${others}`;
+  }
+
+  /** One exchange has ended. */
+  observe(record: ExchangeRecord): void {
+    const series = this.#seriesOf(record.listener, record.route);
+    const { outcome, status } = record;
+    const method = METHOD_INDEX.get(record.method) ?? OTHER_METHOD;
+    const key = method * CODES + (status >= 0 && status < CODES ? Math.trunc(status) : 0);
+    series.requests.set(key, (series.requests.get(key) ?? 0) + 1);
+    if (outcome.kind === 'denied') series.denied.set(outcome.reason, (series.denied.get(outcome.reason) ?? 0) + 1);
+    else series.allowed++;
+    if (record.stream === 'none') series.durations.observe(record.durationMs / 1000);
+    else {
+      const { streams } = this.#listener(record.listener);
+      streams[record.stream] = Math.max(0, streams[record.stream] - 1);
+    }
+    if (record.upstream !== null) this.#observeUpstream(record.upstream, record.upstreamMs, outcome);
+  }
+
+  /** Routes begin at zero, so that the first denial is an increase; upstreams that are gone are no longer shown. */
+  policyInstalled(policy: Policy): void {
+    this.#policyVersion = policy.version;
+    this.#byRoute = new WeakMap();
+    for (const listener of policy.listeners) {
+      this.#listener(listener.name);
+      this.#named(listener.name, NO_ROUTE);
+      if (listener.type === 'http') for (const route of listener.routes.routes) this.#seriesOf(listener.name, route);
+    }
+    for (const one of this.#upstreams.values()) one.current = false;
+    for (const { name } of policy.upstreams) this.#upstream(name).current = true;
+  }
+
+  connectionOpened(listener: string): void {
+    this.#listener(listener).connections++;
+  }
+
+  connectionClosed(listener: string): void {
+    this.#listener(listener).connections--;
+  }
+
+  connectionRefused(listener: string, reason: DenialReason): void {
+    const { refused } = this.#listener(listener);
+    refused.set(reason, (refused.get(reason) ?? 0) + 1);
+  }
+
+  tlsHandshakeFailed(listener: string): void {
+    this.#listener(listener).handshakeFailures++;
+  }
+
+  /** Its end is seen in its record. */
+  streamOpened(listener: string, kind: 'sse' | 'ws'): void {
+    this.#listener(listener).streams[kind]++;
+  }
+
+  upstreamUp(upstream: string, up: boolean): void {
+    this.#upstream(upstream).up = up ? 1 : 0;
+  }
+
+  upstreamExposure(upstream: string, state: UpstreamExposureState): void {
+    this.#upstream(upstream).exposed = state === 'unknown' ? Number.NaN : state === 'exposed' ? 1 : 0;
+  }
+
+  certificateExpires(listener: string, notAfter: Date): void {
+    this.#listener(listener).certificateNotAfter = notAfter.getTime() / 1000;
+  }
+
+  #observeUpstream(name: string, upstreamMs: number | null, outcome: Outcome): void {
+    const series = this.#upstream(name);
+    if (upstreamMs !== null) {
+      series.answers.observe(upstreamMs / 1000);
+      series.up = 1;
+    }
+    if (outcome.kind !== 'failed') return;
+    if (outcome.reason === 'upstream_refused') series.up = 0;
+    const cause = ABORTS[outcome.reason];
+    if (cause !== undefined) series.aborts.set(cause, (series.aborts.get(cause) ?? 0) + 1);
+  }
+
+  #seriesOf(listener: string, route: Route | null): RouteSeries {
+    if (route === null) return this.#named(listener, NO_ROUTE);
+    let series = this.#byRoute.get(route);
+    if (series === undefined) {
+      series = this.#named(route.listener, route.name);
+      this.#byRoute.set(route, series);
+    }
+    return series;
+  }
+
+  #named(listener: string, route: string): RouteSeries {
+    const key = `${listener}\n${route}`;
+    let series = this.#byName.get(key);
+    if (series === undefined) {
+      series = new RouteSeries(listener, route);
+      this.#byName.set(key, series);
+    }
+    return series;
+  }
+
+  #upstream(name: string): UpstreamSeries {
+    let series = this.#upstreams.get(name);
+    if (series === undefined) {
+      series = new UpstreamSeries();
+      this.#upstreams.set(name, series);
+    }
+    return series;
+  }
+
+  #listener(name: string): ListenerSeries {
+    let series = this.#listeners.get(name);
+    if (series === undefined) {
+      series = new ListenerSeries();
+      this.#listeners.set(name, series);
+    }
+    return series;
+  }
+
+  #register(options: MetricsOptions): void {
+    this.#counter('http_requests_total', 'Exchanges that ended.', ['listener', 'route', 'method', 'code'], (put) => {
+      for (const { listener, route, requests } of this.#byName.values()) {
+        for (const [key, count] of requests) {
+          const method = METHOD_LABELS[Math.floor(key / CODES)] ?? '_OTHER';
+          put([listener, route, method, String(key % CODES)], count);
+        }
+      }
+    });
+    this.#counter(
+      'auth_decisions_total',
+      'What the policy said, by reason code.',
+      ['listener', 'route', 'result', 'reason'],
+      (put) => {
+        for (const { listener, route, allowed, denied } of this.#byName.values()) {
+          if (route !== NO_ROUTE) put([listener, route, 'allow', NO_REASON], allowed);
+          for (const [reason, count] of denied) put([listener, route, 'deny', reason], count);
+        }
+      },
+    );
+    this.#counter(
+      'upstream_aborts_total',
+      'Exchanges that were cut: by the client, by a deadline of ours, by the upstream.',
+      ['upstream', 'cause'],
+      (put) => {
+        for (const [upstream, { aborts }] of this.#upstreams) {
+          for (const [cause, count] of aborts) put([upstream, cause], count);
+        }
+      },
+    );
+    this.#counter(
+      'connections_refused_total',
+      'Connections refused before any request was read.',
+      ['listener', 'reason'],
+      (put) => {
+        for (const [listener, { refused }] of this.#listeners) {
+          for (const [reason, count] of refused) put([listener, reason], count);
+        }
+      },
+    );
+    this.#counter('tls_handshake_failures_total', 'TLS handshakes that failed.', ['listener'], (put) => {
+      for (const [listener, { handshakeFailures }] of this.#listeners) put([listener], handshakeFailures);
+    });
+    this.#counter('log_lines_dropped_total', 'Log lines lost to a slow reader or a full disk.', [], (put) => {
+      put([], options.log.droppedLines);
+    });
+    this.#gauge('connections', 'Open connections.', ['listener'], (put) => {
+      for (const [listener, { connections }] of this.#listeners) put([listener], connections);
+    });
+    this.#gauge('open_streams', 'Open event streams (sse) and WebSockets (ws).', ['listener', 'kind'], (put) => {
+      for (const [listener, { streams }] of this.#listeners) {
+        put([listener, 'sse'], streams.sse);
+        put([listener, 'ws'], streams.ws);
+      }
+    });
+    this.#gauge('upstream_up', '1 if the upstream took the last connection, 0 if not.', ['upstream'], (put) => {
+      for (const [upstream, { up, current }] of this.#upstreams) if (current) put([upstream], up);
+    });
+    this.#gauge(
+      'upstream_exposed',
+      "1 if the upstream's port can be reached from outside, around guardbee; NaN if that can't be seen.",
+      ['upstream'],
+      (put) => {
+        for (const [upstream, { exposed, current }] of this.#upstreams) if (current) put([upstream], exposed);
+      },
+    );
+    this.#gauge(
+      'tls_cert_not_after_seconds',
+      'When the certificate expires that expires first, in seconds since 1970.',
+      ['listener'],
+      (put) => {
+        for (const [listener, { certificateNotAfter }] of this.#listeners) {
+          if (certificateNotAfter !== null) put([listener], certificateNotAfter);
+        }
+      },
+    );
+    this.#gauge('policy_info', 'The policy in force.', ['version'], (put) => {
+      put([this.#policyVersion], 1);
+    });
+    this.#gauge('build_info', 'What runs.', ['version', 'node'], (put) => {
+      put([options.version, process.version], 1);
+    });
+  }
+
+  #counter(name: string, help: string, labels: readonly string[], read: Read): void {
+    const metric: Counter = new Counter({
+      name: `guardbee_${name}`,
+      help,
+      labelNames: labels,
+      registers: [this.#registry],
+      collect: () => {
+        metric.reset();
+        read((values, count) => {
+          if (labels.length === 0) metric.inc(count);
+          else metric.labels(...values).inc(count);
+        });
+      },
+    });
+  }
+
+  #gauge(name: string, help: string, labels: readonly string[], read: Read): void {
+    const metric: Gauge = new Gauge({
+      name: `guardbee_${name}`,
+      help,
+      labelNames: labels,
+      registers: [this.#registry],
+      collect: () => {
+        metric.reset();
+        read((values, value) => {
+          metric.labels(...values).set(value);
+        });
+      },
+    });
+  }
+}
+
+type Read = (put: (labels: readonly string[], value: number) => void) => void;
