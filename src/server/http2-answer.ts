@@ -16,6 +16,7 @@ const SINGLE: ReadonlySet<string> = new Set(
 export class Http2Answer implements Answer {
   readonly #stream: ServerHttp2Stream;
   readonly #head: boolean;
+  #closed = false;
   onDrain: (() => void) | null = null;
   onClose: ((flushed: boolean) => void) | null = null;
 
@@ -27,10 +28,16 @@ export class Http2Answer implements Answer {
     });
     // A reset by the client arrives as an error too; `close` tells of it.
     stream.on('error', () => undefined);
+    // A reset with NO_ERROR is no error to Node: a body that it cut short would end like a whole one, and the stream
+    // would live on until somebody had read it. This comes first, and only while our side has not ended.
+    stream.once('aborted', () => {
+      this.#onStreamClose(false);
+      process.nextTick(() => stream.destroy());
+    });
     stream.once('close', () => {
       // A client may close the connection on seeing the last frame, before Node reports `finish`: nothing was left to send.
       const sent = stream.writableFinished || (stream.writableEnded && stream.writableLength === 0);
-      this.onClose?.(stream.rstCode === constants.NGHTTP2_NO_ERROR && sent);
+      this.#onStreamClose(stream.rstCode === constants.NGHTTP2_NO_ERROR && sent);
     });
   }
 
@@ -93,6 +100,12 @@ export class Http2Answer implements Answer {
     setImmediate(() => {
       if (!this.#stream.destroyed && !this.#stream.readableEnded) this.#stream.close(constants.NGHTTP2_NO_ERROR);
     });
+  }
+
+  #onStreamClose(flushed: boolean): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.onClose?.(flushed);
   }
 
   #gone(): boolean {

@@ -1,0 +1,155 @@
+import assert from 'node:assert/strict';
+import { DENIALS, type DenialReason } from '../../src/denial.js';
+import { startGuard, type Guard, type GuardOptions } from '../support/guard.js';
+import { RawConnection, request, type RawResponse, type Target } from '../support/raw-client.js';
+import { RecordingUpstream, respond, type RecordedRequest, type Respond } from '../support/recording-upstream.js';
+import { H2Wire, type H2Outcome, type WireFields } from './h2-wire.js';
+
+export interface HiveOptions extends Omit<GuardOptions, 'upstream'> {
+  readonly respond?: Respond;
+}
+
+/** What of a request reached the service, every byte of it. */
+export interface Arrived {
+  readonly request: RecordedRequest;
+  readonly body: Buffer;
+  /** The request as it came over the wire. */
+  readonly bytes: string;
+}
+
+/**
+ * What attacks are tried on: guardbee as a process of its own before a service that takes whatever it gets and records
+ * every byte. Attacks carry a valid token, so that what refuses them is not the lack of one.
+ */
+export class Hive implements AsyncDisposable {
+  readonly guard: Guard;
+  readonly upstream: RecordingUpstream;
+
+  private constructor(guard: Guard, upstream: RecordingUpstream) {
+    this.guard = guard;
+    this.upstream = upstream;
+  }
+
+  static async open(options: HiveOptions = {}): Promise<Hive> {
+    const upstream = await RecordingUpstream.start({ respond: options.respond ?? respond.echo() });
+    try {
+      return new Hive(await startGuard({ ...options, upstream: upstream.url }), upstream);
+    } catch (error) {
+      await upstream.close();
+      throw error;
+    }
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.guard[Symbol.asyncDispose]();
+    await this.upstream.close();
+  }
+
+  /** Over both of these HTTP/1.1 is spoken, by the same rules. */
+  get doors(): readonly Target[] {
+    return [this.guard.plain, this.guard.secure];
+  }
+
+  /** `Authorization` of somebody who may do everything, without a line end. */
+  get pass(): string {
+    return `Authorization: Bearer ${this.guard.token}`;
+  }
+
+  /**
+   * The attack is refused for this reason and no other, once, and nothing that follows it on the connection is
+   * answered; the service has not seen a byte.
+   */
+  async refuses(bytes: string, reason: DenialReason): Promise<void> {
+    for (const door of this.doors) {
+      const seen = this.upstream.bytesSeen;
+      const answer = await this.#only(door, bytes);
+      assert.equal(answer.status, DENIALS[reason].status, answer.text());
+      assert.equal(answer.header('content-type'), 'application/problem+json');
+      const record = await this.guard.record(answer.header('x-request-id') ?? '');
+      assert.equal(record['guardbee.reason'], reason);
+      assert.equal(this.upstream.bytesSeen, seen, 'the service has seen the attack');
+    }
+  }
+
+  /** The one answer to bytes that may hold more than one request. */
+  async #only(door: Target, bytes: string): Promise<RawResponse> {
+    using client = await RawConnection.connect(door);
+    client.write(bytes);
+    const answer = await client.readResponse(bytes.slice(0, Math.max(bytes.indexOf(' '), 0)));
+    client.end();
+    assert.equal((await client.readToEnd()).toString('latin1'), '', 'more than one answer');
+    return answer;
+  }
+
+  /** The request is permitted, and the service has seen it as one and nothing beside it; over each door in turn. */
+  async permits(bytes: string, check: (arrived: Arrived) => void): Promise<void> {
+    for (const door of this.doors) {
+      const before = this.upstream.requests.length;
+      const answer = await this.#only(door, bytes);
+      assert.equal(answer.status, 200, answer.text());
+      check(await this.arrivedSince(before));
+    }
+  }
+
+  /** The only request since `before` were there; fails where there were more, or bytes that belong to none. */
+  async arrivedSince(before: number): Promise<Arrived> {
+    const [arrived, ...more] = this.upstream.requests.slice(before);
+    assert.ok(arrived !== undefined, 'the service has seen nothing');
+    assert.deepEqual(
+      more.map((other) => `${other.method} ${other.target}`),
+      [],
+      'the service has seen more than one request',
+    );
+    const { bytes: body } = await arrived.body;
+    const { text } = arrived.connection;
+    const bytes = text.slice(text.lastIndexOf(arrived.rawHead.toString('latin1')));
+    const after = bytes.slice(arrived.rawHead.length);
+    if (arrived.header('transfer-encoding') === null) assert.equal(after, body.toString('latin1'));
+    else assert.match(after, /(?:^|\r\n)0\r\n\r\n$/);
+    return { request: arrived, body, bytes };
+  }
+
+  /** One request as HTTP/2 frames, on a connection of its own, and what came back for it. */
+  async overHttp2(fields: WireFields, body: string | null = null): Promise<H2Outcome> {
+    using wire = await H2Wire.connect(this.guard.secure);
+    wire.headers(1, fields, { endStream: body === null });
+    if (body !== null) wire.data(1, body, { endStream: true });
+    return await wire.outcome(1);
+  }
+
+  /** The same as `refuses`, of one HTTP/2 request; `path` finds it in the log. */
+  async refusesHttp2(fields: WireFields, reason: DenialReason, body: string | null = null): Promise<void> {
+    const seen = this.upstream.bytesSeen;
+    const known = new Set(this.guard.records);
+    const outcome = await this.overHttp2(fields, body);
+    assert.deepEqual(outcome, { kind: 'answer', status: DENIALS[reason].status });
+    const record = await this.guard.recordWhere((line) => !known.has(line));
+    assert.equal(record['guardbee.reason'], reason);
+    assert.equal(this.upstream.bytesSeen, seen, 'the service has seen the attack');
+  }
+
+  /** HTTP/2 itself calls the request malformed (RFC 9113 §8.1.1): it is cut off, and nobody else hears of it. */
+  async cutsHttp2(fields: WireFields, body: string | null = null): Promise<void> {
+    const seen = this.upstream.bytesSeen;
+    const outcome = await this.overHttp2(fields, body);
+    assert.notEqual(outcome.kind, 'answer', JSON.stringify(outcome));
+    assert.equal(this.upstream.bytesSeen, seen, 'the service has seen the attack');
+  }
+
+  /** Pseudo-header fields of an ordinary request, and the token. */
+  http2(path: string, method = 'GET'): [string, string][] {
+    return [
+      [':method', method],
+      [':scheme', 'https'],
+      [':authority', 'queen.lan'],
+      [':path', path],
+      ['authorization', `Bearer ${this.guard.token}`],
+    ];
+  }
+
+  /** Somebody else is served as ever. */
+  async stillServes(timeoutMs = 2_000): Promise<void> {
+    const answer = await request(this.guard.secure, { path: '/ordinary', token: this.guard.token, timeoutMs });
+    assert.equal(answer.status, 200);
+  }
+}
