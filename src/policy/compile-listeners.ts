@@ -173,16 +173,17 @@ class Upstreams {
         'upstream_not_loopback',
         node,
         'value',
-        `refusing ${show(upstream.name)}: ${why}, so the way there is open to others; allowed is an address of this machine (loopback) or a unix socket`,
+        `refusing ${upstream.name}: ${why}; allowed is this machine alone (loopback), or a unix socket`,
         loopbackHint(upstream),
       );
     if (upstream.nearness === 'remote') {
-      refuse('it is not a loopback address');
+      refuse('it is not loopback, so others can reach it too and see what is sent to it');
       return;
     }
     const looked = this.#context.material.hosts.get(host);
-    if (looked?.kind === 'remote') refuse(`the name has the address ${looked.address}`);
-    else if (looked?.kind === 'unknown') refuse(`the name cannot be resolved (${looked.why})`);
+    if (looked?.kind === 'remote') refuse(`the name has the address ${looked.address}, which others can reach too`);
+    else if (looked?.kind === 'unknown')
+      refuse(`the name cannot be resolved (${looked.why}), so it is not known to be this machine`);
   }
 }
 

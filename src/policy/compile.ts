@@ -55,7 +55,7 @@ export function compile(validated: Validated<PolicyFile>, surroundings: Surround
   const authenticators = compileAuthenticators(file, tree, { roles, names, material, findings, now });
   const { listeners, upstreams } = compileListeners(file, tree, { authenticators, names, material, findings });
   if (listeners.length === 0 && tree.get('listeners')?.tainted === false) {
-    findings.missing(tree.get('listeners'), 'NAME', 'missing, needed is one listener at least');
+    findings.error('missing_key', tree.get('listeners'), 'key', 'found an empty map, needed is one listener at least');
   }
   checkAdmin(file, tree, findings);
   findDuplicateBinds(bindsOf(file, tree), findings);

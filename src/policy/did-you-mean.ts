@@ -10,6 +10,7 @@ export function didYouMean(text: string, candidates: Iterable<string>): string |
   const limit = Math.min(3, Math.floor(wanted.length / 3));
   let best: string | undefined;
   let bestDistance = limit + 1;
+  let longer: string | undefined;
   let seen = 0;
   for (const candidate of candidates) {
     if (++seen > MOST_CANDIDATES) break;
@@ -19,13 +20,19 @@ export function didYouMean(text: string, candidates: Iterable<string>): string |
       best = candidate;
       bestDistance = distance;
     }
+    longer ??= beginsAlike(wanted, plain(candidate)) ? candidate : undefined;
   }
-  return best;
+  return best ?? longer;
 }
 
 /** `Allow-From`, `allowFrom` and `allow_from` are one key to whoever types it. */
 function plain(text: string): string {
   return text.toLowerCase().replace(/[-_.\s]/g, '');
+}
+
+/** `warning` for `warn`, `cert` for `certificates`. */
+function beginsAlike(a: string, b: string): boolean {
+  return Math.min(a.length, b.length) >= 4 && (a.startsWith(b) || b.startsWith(a));
 }
 
 /** Insertions, deletions, replacements and swaps of neighbours (optimal string alignment); `limit` when not below it. */

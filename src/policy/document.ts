@@ -351,7 +351,8 @@ class Reading {
 
   #readScalar(value: unknown, range: readonly [number, number, number], base: NodeBase): DocumentNode {
     if (value === null || value === undefined) {
-      if (range[0] >= this.#broken) return { ...base, kind: 'hole' };
+      // In a broken file what follows may have been meant as the value.
+      if (this.#broken !== Infinity) return { ...base, kind: 'hole' };
       // An empty value has no place of its own: point at the key.
       const at = this.#text.slice(range[0], range[1]).trim() === '' ? base.keyAt : base.at;
       this.#add('yaml_null', at, base.path, 'there is no value', 'give it one, or leave the key out');

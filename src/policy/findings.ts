@@ -2,6 +2,7 @@ import { didYouMean } from './did-you-mean.js';
 import type { Draft } from './draft.js';
 import { isShowable, show } from './found.js';
 import type { Issue, IssueCode } from './issue.js';
+import { NAME } from './name.js';
 import { issueAt } from './validate.js';
 
 /** What the compiler finds. An issue at a node that nobody wrote is not told: the one that put it there was. */
@@ -28,7 +29,7 @@ export class Findings {
 
   /** A name that nothing in the policy has. */
   unknownName(node: Draft | null, what: string, name: string, known: Iterable<string>): void {
-    const names = [...known].filter((one) => isShowable(one));
+    const names = [...known].filter((one) => NAME.test(one) && isShowable(one));
     const meant = isShowable(name) ? didYouMean(name, names) : undefined;
     const listed =
       names.length === 0

@@ -8,7 +8,7 @@ import type { PathPart } from './document.js';
 /** Longer texts are not shown: nobody reads them, and a line of log should stay a line. */
 const LONGEST_SHOWN = 60;
 
-const SENSITIVE_KEY = /token|passw|secret|sha\d|digest|hash|credential|cookie|bearer|apikey|^env$|^value$|key/i;
+const SENSITIVE_KEY = /token|passw|secret|sha\d|digest|hash|credential|cookie|bearer|user|^env$|^value$|key/i;
 
 /** Known prefixes of credentials, and runs that only a machine writes. */
 const LOOKS_SECRET = [
@@ -19,12 +19,19 @@ const LOOKS_SECRET = [
   /\d{16,}/,
   /[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}/i,
   /:\/\/[^/@\s]*@/,
-  /\bBearer\b|\bBasic\b/i,
+  // A query is where people put keys.
+  /\?[^\s?]*=/,
+  /\b(?:Bearer|Basic)\s+\S/i,
 ];
+
+/** Does something in it look like a credential. */
+export function looksSecret(text: string): boolean {
+  return LOOKS_SECRET.some((look) => look.test(text));
+}
 
 /** May this be printed at all, wherever it stood. */
 export function isShowable(text: string): boolean {
-  return text.length <= LONGEST_SHOWN && !LOOKS_SECRET.some((look) => look.test(text));
+  return text.length <= LONGEST_SHOWN && !looksSecret(text);
 }
 
 /** Quoted, on one line, without characters that move the cursor or turn the direction of writing. */

@@ -292,8 +292,14 @@ class Gathering {
     const secret = secretFrom(bytes);
     bytes.fill(0);
     if ('bytes' in secret) return secret.bytes;
-    const [code, message, hint] = SECRET_FAULTS[secret.fault];
-    this.#error(code, node, message, hint);
+    const [code, problem, hint] = SECRET_FAULTS[secret.fault];
+    const where =
+      'file' in reference
+        ? `in ${show(this.#called(reference.file))}`
+        : 'env' in reference
+          ? `in the environment variable ${show(reference.env)}`
+          : `of the credential ${show(reference.credential)}`;
+    this.#error(code, node, `the secret ${where} ${problem}`, hint);
     return null;
   }
 
@@ -369,10 +375,10 @@ class Gathering {
 }
 
 const SECRET_FAULTS: Readonly<Record<SecretFault, readonly [code: IssueCode, message: string, hint?: string]>> = {
-  empty: ['secret_empty', 'the secret is empty'],
-  placeholder: ['secret_placeholder', 'the secret is still a placeholder', 'put the real one there'],
-  assignment: ['secret_malformed', 'the secret is of the form NAME=value', 'keep the value alone'],
-  several_lines: ['secret_malformed', 'the secret has more than one line', 'keep one secret in one file'],
-  control_character: ['secret_malformed', 'the secret holds a control character'],
-  blank: ['secret_malformed', 'the secret begins or ends with a blank', 'remove the blank'],
+  empty: ['secret_empty', 'is empty'],
+  placeholder: ['secret_placeholder', 'is still a placeholder', 'put the real one there'],
+  assignment: ['secret_malformed', 'is of the form NAME=value', 'keep the value alone'],
+  several_lines: ['secret_malformed', 'has more than one line', 'keep one secret in one file'],
+  control_character: ['secret_malformed', 'holds a control character'],
+  blank: ['secret_malformed', 'begins or ends with a blank', 'remove the blank'],
 };

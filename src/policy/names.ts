@@ -28,27 +28,28 @@ export function declaredNames(validated: Validated<PolicyFile>, material: Materi
   let allPermissions = rolesNode !== null || tree?.dropped.has('roles') !== true;
   if (rolesNode !== null) allPermissions = gatherEntries(rolesNode.origin, permissions) && allPermissions;
 
-  let allTokens = tree?.dropped.has('authenticators') !== true;
+  let allTokens = true;
+  if (tree?.dropped.has('authenticators') === true) allTokens = allPermissions = false;
   for (const authenticator of tree?.get('authenticators')?.entries.values() ?? []) {
     const lists: (Draft | null)[] = [authenticator.get('tokens')];
     if (authenticator.declares('tokens_file')) {
       const file = authenticator.get('tokens_file');
       const read = file === null ? undefined : material.tokensFiles.get(file);
       lists.push(read?.tree?.get('tokens') ?? null);
-      if (read?.tree?.get('tokens') == null) allTokens = false;
+      if (read?.tree?.get('tokens') == null) allTokens = allPermissions = false;
     }
-    if (authenticator.dropped.has('tokens')) allTokens = false;
+    if (authenticator.dropped.has('tokens')) allTokens = allPermissions = false;
     for (const list of lists) {
       if (list === null) continue;
       if (list.tainted) allTokens = false;
-      for (const token of list.items) {
-        const own = token.get('permissions');
-        if (own !== null) gather(own.origin, permissions);
-        if (token.dropped.has('permissions')) allTokens = false;
-      }
+      if (!gatherOfTokens(list, permissions)) allPermissions = false;
     }
   }
-  if ((tree?.get('authenticators')?.dropped.size ?? 0) > 0) allTokens = false;
+  for (const name of tree?.get('authenticators')?.dropped ?? []) {
+    allTokens = false;
+    const written = tree?.get('authenticators')?.origin;
+    if (written?.kind === 'map' && isOfBearer(written.entries.get(name))) allPermissions = false;
+  }
   const keys = (section: string): Set<string> => {
     const node = tree?.get(section);
     return new Set([...(node?.entries.keys() ?? []), ...(node?.dropped ?? [])]);
@@ -59,9 +60,32 @@ export function declaredNames(validated: Validated<PolicyFile>, material: Materi
     roles: keys('roles'),
     permissions,
     allRoles: tree?.dropped.has('roles') !== true,
-    allPermissions: allPermissions && allTokens,
+    allPermissions,
     allTokens,
   };
+}
+
+/** The permissions of a list of tokens, those of broken tokens included. False where some cannot be known. */
+function gatherOfTokens(list: Draft, into: Set<string>): boolean {
+  let all = true;
+  for (const token of list.items) {
+    const own = token.get('permissions');
+    if (own !== null) gather(own.origin, into);
+  }
+  if (list.origin.kind !== 'list') return false;
+  for (const item of list.origin.items) {
+    const own = item.kind === 'map' ? item.entries.get('permissions') : null;
+    if (own === null) all = false;
+    else if (own !== undefined) all = gather(own, into) && all;
+  }
+  return all;
+}
+
+/** An authenticator of another type has no tokens, whatever else is wrong with it. */
+function isOfBearer(node: DocumentNode | undefined): boolean {
+  if (node?.kind !== 'map') return true;
+  const type = node.entries.get('type');
+  return type?.kind !== 'scalar' || type.value === 'bearer';
 }
 
 function gatherEntries(node: DocumentNode, into: Set<string>): boolean {

@@ -1,6 +1,8 @@
 import type { PathPattern } from './path-pattern.js';
 import type { Route } from './policy.js';
 
+const NOT_ASCII = /[\u0080-\uffff]/;
+
 interface Node {
   readonly literals: Map<string, Node>;
   param: Node | null;
@@ -22,7 +24,8 @@ export interface RouteQuery {
 /**
  * A listener's routes, compiled to a tree of segments, so that a look-up costs by the depth of the path and not by
  * the number of routes. The result is that of reading the list from the top: the first that matches wins.
- * `deny` routes match without regard to case, since an upstream may not regard it either; all else is exact.
+ * `deny` routes match without regard to case and to a slash at the end, since an upstream may not regard them either;
+ * all else is exact.
  */
 export class RouteTable {
   readonly routes: readonly Route[];
@@ -59,13 +62,33 @@ export class RouteTable {
 
   /** The first route that matches, or null: no match is a denial. */
   match(query: RouteQuery): Route | null {
-    const allowed = search(this.#exact, query, query.segments, 0, null);
-    if (!this.#hasDenials) return allowed;
-    const folded = query.segments.map((segment) => segment.toLowerCase());
-    const first = search(this.#folded, query, folded, 0, allowed);
-    // An upstream that decodes `%2F` before it routes sees more segments than were sent: a denial looks at those too.
-    return query.encodedSlash ? search(this.#folded, query, folded.join('/').split('/'), 0, first) : first;
+    const sent = this.#first(query);
+    if (!query.encodedSlash) return sent;
+    // An upstream that decodes `%2F` before it routes sees more segments than were sent. Where that is the business of
+    // an earlier route, the two readings differ, and only a denial may be said of both.
+    const decoded = this.#first({ ...query, segments: query.segments.join('/').split('/'), encodedSlash: false });
+    if (decoded === null || (sent !== null && sent.index <= decoded.index)) return sent;
+    return decoded.access.kind === 'deny' ? decoded : null;
   }
+
+  #first(query: RouteQuery): Route | null {
+    const { segments } = query;
+    const allowed = search(this.#exact, query, segments, 0, null);
+    if (!this.#hasDenials) return allowed;
+    const folded = segments.map(foldCase);
+    const first = search(this.#folded, query, folded, 0, allowed);
+    // Many routers take `/admin/` for `/admin`; what closes the one closes both.
+    const slashAtEnd = folded.length > 1 && folded.at(-1) === '';
+    return slashAtEnd ? search(this.#folded, query, folded.slice(0, -1), 0, first) : first;
+  }
+}
+
+/**
+ * One spelling for all that some reader takes for the same letters: case, and forms that Unicode calls compatible
+ * (U+017F is an s to whoever compares in upper case, U+FF41 an a to whoever normalizes). Patterns are ASCII.
+ */
+function foldCase(segment: string): string {
+  return NOT_ASCII.test(segment) ? segment.normalize('NFKC').toUpperCase().toLowerCase() : segment.toLowerCase();
 }
 
 function search(
@@ -95,6 +118,6 @@ function better(routes: readonly Route[], query: RouteQuery, best: Route | null)
 
 function matchesMethod(route: Route, query: RouteQuery): boolean {
   if (route.methods !== null && !route.methods.has(query.method)) return false;
-  // A denial looks at every spelling; an allowing route must have asked for encoded slashes.
+  // An allowing route must have asked for encoded slashes.
   return !query.encodedSlash || route.encodedSlash || route.access.kind === 'deny';
 }

@@ -32,7 +32,7 @@ export interface ScalarProblem {
 }
 
 /** A map with these keys and no others. */
-function map<T extends z.core.$ZodShape>(shape: T, what = 'a map') {
+function map<T extends z.core.$ZodShape>(what: string, shape: T) {
   const known = Object.keys(shape).join(', ');
   return z.strictObject(shape, { error: (issue) => (issue.code === 'unrecognized_keys' ? known : what) });
 }
@@ -120,9 +120,13 @@ const address = scalar(ADDRESS_FORM, 'bad_cidr', (text) => {
 
 const PATH_FORM = 'a path such as /v1/jobs, "/v1/jobs/{job_id}/stream" or /dev/**';
 const path = scalar(PATH_FORM, 'bad_path', (text) => {
+  const query = text.search(/[?#]/);
+  if (query >= 0)
+    return refused('a route matches paths, whatever the query', `leave out what begins with "${text.charAt(query)}"`);
   const read = parsePathPattern(text);
   if (read.ok) return parsed(read.pattern);
-  return refused(read.problem, /^[A-Za-z0-9_{]/.test(text) ? `write /${text}` : undefined);
+  if (/^[A-Za-z0-9_{]/.test(text)) return refused(read.problem, `write /${text}`);
+  return refused(read.problem, /^\/(?:[A-Za-z0-9_-]+\/)*\*$/.test(text) ? `write ${text}*` : undefined);
 }).meta({ id: 'path', description: PATH_FORM, examples: ['/v1/jobs', '/v1/jobs/{job_id}/stream', '/dev/**'] });
 
 /** A file or folder; resolved against the folder of the policy later. */
@@ -148,27 +152,21 @@ const SECRET_FORM =
 const secret = z
   .union(
     [
-      map({ file: filePath }, SECRET_FORM),
-      map(
-        {
-          credential: scalar('a credential name of letters, digits, "-" and "_"', 'bad_name', (value) =>
-            /^[A-Za-z0-9_-]{1,255}$/.test(value)
-              ? parsed(value)
-              : refused('a credential name is made of letters, digits, "-" and "_"'),
-          ),
-        },
-        SECRET_FORM,
-      ),
-      map(
-        {
-          env: scalar('the name of an environment variable', 'bad_name', (value) =>
-            /^[A-Za-z_][A-Za-z0-9_]{0,127}$/.test(value)
-              ? parsed(value)
-              : refused('the name of an environment variable is made of letters, digits and "_"'),
-          ),
-        },
-        SECRET_FORM,
-      ),
+      map(SECRET_FORM, { file: filePath }),
+      map(SECRET_FORM, {
+        credential: scalar('a credential name of letters, digits, "-" and "_"', 'bad_name', (value) =>
+          /^[A-Za-z0-9_-]{1,255}$/.test(value)
+            ? parsed(value)
+            : refused('a credential name is made of letters, digits, "-" and "_"'),
+        ),
+      }),
+      map(SECRET_FORM, {
+        env: scalar('the name of an environment variable', 'bad_name', (value) =>
+          /^[A-Za-z_][A-Za-z0-9_]{0,127}$/.test(value)
+            ? parsed(value)
+            : refused('the name of an environment variable is made of letters, digits and "_"'),
+        ),
+      }),
     ],
     { error: SECRET_FORM },
   )
@@ -177,12 +175,13 @@ const secret = z
     description: 'A secret, by reference: a file, a systemd credential, or (with a warning) an environment variable',
   });
 
+const UPSTREAM_AUTH_FORM = 'a map such as { type: bearer, token: { file: PATH } }';
 const upstreamAuth = z
   .discriminatedUnion(
     'type',
     [
-      map({ type: z.literal('bearer'), token: secret }),
-      map({
+      map(UPSTREAM_AUTH_FORM, { type: z.literal('bearer'), token: secret }),
+      map(UPSTREAM_AUTH_FORM, {
         type: z.literal('basic'),
         username: scalar('a user name without ":"', 'wrong_value', (value) => {
           if (value === '') return refused('the user name is empty');
@@ -192,9 +191,9 @@ const upstreamAuth = z
         }),
         password: secret,
       }),
-      map({ type: z.literal('header'), name: fieldName, value: secret }),
+      map(UPSTREAM_AUTH_FORM, { type: z.literal('header'), name: fieldName, value: secret }),
     ],
-    { error: 'a map with type: bearer, basic or header' },
+    { error: UPSTREAM_AUTH_FORM },
   )
   .meta({ id: 'upstream_auth', description: 'The credential that guardbee shows the upstream' });
 
@@ -204,21 +203,25 @@ const TLS_FORM =
 const tls = z
   .union(
     [
-      map(certificateFiles, TLS_FORM),
-      map({ certificates: list(map(certificateFiles, 'a map with cert and key'), 'certificates') }, TLS_FORM),
-      map({ self_signed: map({ names: list(hostName, 'host names and addresses') }, 'a map with names') }, TLS_FORM),
+      map(TLS_FORM, certificateFiles),
+      map(TLS_FORM, {
+        certificates: list(map('a map such as { cert: FILE, key: FILE }', certificateFiles), 'certificates'),
+      }),
+      map(TLS_FORM, {
+        self_signed: map('a map such as { names: [queen.lan] }', { names: list(hostName, 'host names and addresses') }),
+      }),
     ],
     { error: TLS_FORM },
   )
   .meta({ id: 'tls', description: 'Certificate files, several picked by SNI, or a self-signed certificate' });
 
-const limits = map({
+const limits = map('a map such as { connections: 2000 }', {
   head: size(1024, 1024 ** 2).optional(),
   fields: count(1, 1000).optional(),
   connections: count(1, 1_000_000).optional(),
 });
 
-const timeouts = map({
+const timeouts = map('a map such as { upstream: 60s }', {
   handshake: duration.optional(),
   head: duration.optional(),
   body: durationOrNone.optional(),
@@ -229,7 +232,7 @@ const timeouts = map({
 const METHODS_FORM = 'any, or a list of methods such as [GET, POST]';
 const method = z.enum(METHODS, { error: 'a method such as GET, HEAD, POST, PUT, PATCH, DELETE or OPTIONS' });
 
-const route = map({
+const route = map('a map such as { name: rest, path: /**, require: PERMISSION }', {
   name,
   path,
   methods: z
@@ -247,14 +250,17 @@ const route = map({
   upstream_auth: upstreamAuth.optional(),
   authenticate: names.optional(),
   encoded_slash: z.literal('allow', { error: 'allow' }).optional(),
-  timeouts: map({ body: durationOrNone.optional(), upstream: durationOrNone.optional() }).optional(),
+  timeouts: map('a map such as { upstream: 5m }', {
+    body: durationOrNone.optional(),
+    upstream: durationOrNone.optional(),
+  }).optional(),
 }).meta({
   id: 'route',
   description: 'First match wins; exactly one of public, deny and require',
   oneOf: [{ required: ['public'] }, { required: ['deny'] }, { required: ['require'] }],
 });
 
-const httpListener = map({
+const httpListener = map('a map with bind, upstream, authenticate and routes', {
   type: z.literal('http').optional(),
   bind,
   hosts: list(hostName, 'host names').optional().meta({ description: 'Other Host names get 421' }),
@@ -276,7 +282,7 @@ const httpListener = map({
   unsafe_remote_upstream: flag.optional(),
 });
 
-const redirectListener = map({
+const redirectListener = map('a map with bind and hosts', {
   type: z.literal('redirect'),
   bind,
   hosts: list(hostName, 'host names'),
@@ -286,13 +292,15 @@ const redirectListener = map({
   timeouts: timeouts.optional(),
 });
 
-const listener = z.discriminatedUnion('type', [httpListener, redirectListener], { error: 'a map' });
+const listener = z.discriminatedUnion('type', [httpListener, redirectListener], {
+  error: 'a map with bind, upstream, authenticate and routes',
+});
 
 const EMPTY_DIGEST = 'e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855';
 const HASH = 'run "guardbee token hash", give it the token, and paste what it prints';
 const MINT = 'run "guardbee token new"';
 
-const token = map({
+const token = map('a map such as { name: NAME, sha256: DIGEST, roles: [ROLE] }', {
   name,
   sha256: scalar('the SHA-256 of a token: 64 hex digits', 'bad_token', (value) => {
     if (/^[0-9a-f]{64}$/i.test(value)) {
@@ -315,10 +323,11 @@ const token = map({
 
 const tokens = list(token, 'tokens');
 
+const AUTHENTICATOR_FORM = 'a map such as { type: bearer, tokens_file: FILE }';
 const authenticator = z.discriminatedUnion(
   'type',
   [
-    map({
+    map(AUTHENTICATOR_FORM, {
       type: z.literal('bearer'),
       tokens: tokens.optional(),
       tokens_file: filePath.optional(),
@@ -330,12 +339,12 @@ const authenticator = z.discriminatedUnion(
       ).optional(),
     }).meta({ anyOf: [{ required: ['tokens'] }, { required: ['tokens_file'] }] }),
   ],
-  { error: 'a map with type: bearer' },
+  { error: AUTHENTICATOR_FORM },
 );
 
 const EXPECT_FORM = 'allow, or the status of the refusal such as 403';
 
-const policyTest = map({
+const policyTest = map('a map such as { request: GET /, expect: 401 }', {
   name: text('a text that names the test', 200).optional(),
   listener: name.optional(),
   request: scalar('a request such as POST /v1/jobs?x=1', 'wrong_value', (value) => {
@@ -351,7 +360,11 @@ const policyTest = map({
     return parsed({ method: found[1] ?? '', target });
   }),
   host: text('a host such as queen.lan', 260).optional(),
-  as: map({ name: name.optional(), roles: names.optional(), permissions: names.optional() }).optional(),
+  as: map('a map such as { roles: [ROLE] }', {
+    name: name.optional(),
+    roles: names.optional(),
+    permissions: names.optional(),
+  }).optional(),
   from: address.optional(),
   upgrade: z.literal('websocket', { error: 'websocket' }).optional(),
   expect: z.union([z.literal('allow', { error: EXPECT_FORM }), count(400, 599)], { error: EXPECT_FORM }),
@@ -363,37 +376,34 @@ const policyTest = map({
 
 const EXPOSURE_FORM = 'refuse, warn or { firewalled: "why" }';
 
-export const policySchema = map(
-  {
-    version: z.literal(1, { error: '1' }),
-    listeners: z.record(name, listener, { error: 'a map of name to listener' }).meta({ minProperties: 1 }),
-    authenticators: z.record(name, authenticator, { error: 'a map of name to authenticator' }).optional(),
-    roles: z.record(name, names, { error: 'a map of role to a list of permissions' }).optional(),
-    upstream_exposure: z
-      .union(
-        [
-          z.enum(['refuse', 'warn'], { error: EXPOSURE_FORM }),
-          map({ firewalled: text('a text that says why', 200) }, EXPOSURE_FORM),
-        ],
-        { error: EXPOSURE_FORM },
-      )
+export const policySchema = map('a map with version and listeners', {
+  version: z.literal(1, { error: '1' }),
+  listeners: z.record(name, listener, { error: 'a map of name to listener' }).meta({ minProperties: 1 }),
+  authenticators: z.record(name, authenticator, { error: 'a map of name to authenticator' }).optional(),
+  roles: z.record(name, names, { error: 'a map of role to a list of permissions' }).optional(),
+  upstream_exposure: z
+    .union(
+      [
+        z.enum(['refuse', 'warn'], { error: EXPOSURE_FORM }),
+        map(EXPOSURE_FORM, { firewalled: text('a text that says why', 200) }),
+      ],
+      { error: EXPOSURE_FORM },
+    )
+    .optional(),
+  state: map('a map such as { dir: /var/lib/guardbee }', { dir: filePath }).optional(),
+  log: map('a map such as { level: info }', {
+    level: z
+      .enum(['trace', 'debug', 'info', 'warn', 'error'], { error: 'trace, debug, info, warn or error' })
       .optional(),
-    state: map({ dir: filePath }).optional(),
-    log: map({
-      level: z
-        .enum(['trace', 'debug', 'info', 'warn', 'error'], { error: 'trace, debug, info, warn or error' })
-        .optional(),
-      file: filePath.optional(),
-      format: z.enum(['auto', 'json', 'text'], { error: 'auto, json or text' }).optional(),
-    }).optional(),
-    admin: map({ bind }).optional(),
-    drain: duration.optional(),
-    tests: list(policyTest, 'policy tests').optional(),
-  },
-  'a map with version and listeners',
-);
+    file: filePath.optional(),
+    format: z.enum(['auto', 'json', 'text'], { error: 'auto, json or text' }).optional(),
+  }).optional(),
+  admin: map('a map such as { bind: 127.0.0.1:9180 }', { bind }).optional(),
+  drain: duration.optional(),
+  tests: list(policyTest, 'policy tests').optional(),
+});
 
-export const tokensFileSchema = map({ tokens }, 'a map with tokens');
+export const tokensFileSchema = map('a map with tokens', { tokens });
 
 /** The file as its author wrote it, each value read. */
 export type PolicyFile = z.output<typeof policySchema>;

@@ -8,7 +8,7 @@ import { didYouMean } from './did-you-mean.js';
 import type { ParsedDocument, PathPart } from './document.js';
 import { Draft } from './draft.js';
 import type { StandIn } from './draft.js';
-import { describe, dotted, either, found, isSensitive, isShowable, quote, show } from './found.js';
+import { describe, dotted, either, found, isSensitive, isShowable, looksSecret, quote, show } from './found.js';
 import type { Issue, IssueCode } from './issue.js';
 import type { Position } from './policy.js';
 import type { ScalarProblem } from './schema.js';
@@ -191,7 +191,9 @@ class Reading {
   }
 
   #report(code: IssueCode, node: Draft, place: 'key' | 'value', message: string, hint?: string): void {
-    this.#issues.push(issueAt(code, node, place, message, hint));
+    // A hint is often made of what was found.
+    const shown = hint === undefined || looksSecret(hint) ? undefined : hint;
+    this.#issues.push(issueAt(code, node, place, message, shown));
   }
 
   #translate(issue: ZodIssue, prefix: readonly PropertyKey[], mends: Mend[]): void {
@@ -267,6 +269,14 @@ class Reading {
         mends.push({ kind: 'rename', parent: node, from: key, to: meant });
         return;
       }
+    } else if (node.origin.path.includes('tokens') && /token|secret|password|hash|digest|value/i.test(key)) {
+      this.#report(
+        'unknown_key',
+        entry,
+        'key',
+        'unknown key, a token stands here by its sha256 and never itself',
+        'run "guardbee token hash", give it the token, and write sha256: WHAT_IT_PRINTS',
+      );
     } else if (LATER_KEYS.has(key)) {
       this.#report(
         'unknown_key',
@@ -294,7 +304,16 @@ class Reading {
     if (!parent.dropped.has(key)) {
       const { file, path: at, keyAt } = parent.origin;
       const message = `missing, needed is ${allowed}`;
-      this.#issues.push({ severity: 'error', code: 'missing_key', file, ...keyAt, key: dotted([...at, key]), message });
+      const issue: Issue = {
+        severity: 'error',
+        code: 'missing_key',
+        file,
+        ...keyAt,
+        key: dotted([...at, key]),
+        message,
+      };
+      const hint = hintForMissing(key, allowed);
+      this.#issues.push(hint === undefined ? issue : { ...issue, hint });
     }
     mends.push({ kind: 'fill', parent, key });
   }
@@ -355,7 +374,7 @@ class Reading {
           'wrong_value',
           entry,
           'key',
-          `cannot stand beside ${beside.join(' and ')}: allowed is one of ${issue.message}`,
+          `cannot stand beside ${beside.join(' and ')}; allowed is ${issue.message}`,
           'keep one of them',
         );
         mends.push({ kind: 'take_out', node: entry });
@@ -424,6 +443,24 @@ function allowedBy(issue: ZodIssue): string {
   return either(optionsOf(issue).filter((option) => typeof option === 'string'));
 }
 
+/** A line to paste. */
+function hintForMissing(key: string, allowed: string): string | undefined {
+  switch (key) {
+    case 'version':
+      return 'write version: 1';
+    case 'bind':
+      return 'write bind: 127.0.0.1:8443';
+    case 'routes':
+      return 'write routes: [{ name: rest, path: /**, require: PERMISSION }]';
+    case 'type':
+      return allowed.includes(' ') ? undefined : `write type: ${allowed}`;
+    case 'sha256':
+      return 'run "guardbee token new", and paste what it prints';
+    default:
+      return undefined;
+  }
+}
+
 function optionsOf(issue: z.core.$ZodIssueInvalidUnion): readonly unknown[] {
   return 'options' in issue ? (issue.options ?? []) : [];
 }
@@ -445,6 +482,7 @@ function hintForType(node: Draft, expected: string, allowed: string): string | u
     if (allowed.startsWith('an address and a port')) return `write 127.0.0.1:${value}`;
     if (allowed.startsWith('http://')) return `write http://127.0.0.1:${value}`;
     if (allowed.startsWith('a name')) return 'a name begins with a letter';
+    if (allowed.startsWith('a size')) return `write ${value}B`;
     return undefined;
   }
   if (typeof value === 'string' && expected === 'boolean' && /^(?:yes|on|y)$/i.test(value)) return 'write true';
