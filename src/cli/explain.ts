@@ -1,0 +1,435 @@
+import type { Command } from 'commander';
+import { DENIALS, type DenialReason } from '../denial.js';
+import { type SupposedRequest, type Supposition, suppose } from '../gate/policy-tests.js';
+import { formatAddress, parseAddress } from '../net/address.js';
+import { didYouMean } from '../policy/did-you-mean.js';
+import type { PathPart } from '../policy/document.js';
+import { either, show } from '../policy/found.js';
+import { ISSUES } from '../policy/issue.js';
+import { METHODS } from '../policy/methods.js';
+import type { HttpListener, Policy, Route, TokenEntry } from '../policy/policy.js';
+import { exitCodeFor, renderIssues } from '../policy/render-issues.js';
+import { EXIT, Ending, ending } from './exit-code.js';
+import { type PolicyOptions, type PolicySource, openPolicy, positionOf, takesPolicy } from './policy-source.js';
+import type { Voice } from './voice.js';
+
+interface ExplainOptions extends PolicyOptions {
+  readonly listener?: string;
+  readonly as?: string;
+  readonly role: readonly string[];
+  readonly permission: readonly string[];
+  readonly from?: string;
+  readonly host?: string;
+  readonly upgrade?: true;
+  readonly json?: true;
+}
+
+export function registerExplain(program: Command, voice: Voice): void {
+  const gather = (value: string, before: readonly string[]): string[] => [...before, ...value.split(',')];
+  const command = program
+    .command('explain')
+    .description(
+      'Says what would become of a request, which line of the policy decides, and what it would take. Nothing is sent.',
+    )
+    .argument('<method>', 'GET, POST, …')
+    .argument('<path>', 'path, with its query if there is one');
+  takesPolicy(command)
+    .option('--listener <name>', 'which listener; needed where there are several')
+    .option('--as <name>', 'with the token of this name')
+    .option('--role <role>', 'with a credential of this role (again for more)', gather, [])
+    .option('--permission <name>', 'with a credential of this permission (again for more)', gather, [])
+    .option('--from <address>', 'from this address (127.0.0.1)')
+    .option('--host <name>', "for this Host (the listener's first)")
+    .option('--upgrade', 'as a WebSocket')
+    .option('--json', 'report as JSON')
+    .addHelpText(
+      'after',
+      '\nWithout --as, --role and --permission the request shows no credential.\n\nExample:\n  guardbee explain POST /v1/shutdown --role viewer --from 192.168.1.5 --policy policy.yaml\n',
+    )
+    .action(
+      ending(async (method: string, path: string, positional: string | undefined, options: ExplainOptions) => {
+        checkUsage(path, options);
+        return await explain(await openPolicy(positional, options), method, path, options, voice);
+      }),
+    );
+}
+
+function checkUsage(path: string, options: ExplainOptions): void {
+  const wrong = (message: string): never => {
+    throw new Ending(EXIT.usage, message);
+  };
+  if (!path.startsWith('/')) wrong('the path begins with "/"; the host goes into --host');
+  if (options.from !== undefined && parseAddress(options.from) === null) wrong('--from is one IP address');
+  if (options.as !== undefined && options.role.length + options.permission.length > 0) {
+    wrong('--as is a token of the policy, which has its own roles: leave out --role and --permission, or --as');
+  }
+}
+
+async function explain(
+  source: PolicySource,
+  method: string,
+  target: string,
+  options: ExplainOptions,
+  voice: Voice,
+): Promise<number> {
+  const read = await readRules(source, options.as, voice);
+  if (typeof read === 'number') return read;
+  const { policy, unread } = read;
+  const listener = listenerFor(policy, options.listener);
+  const tokens = options.as === undefined ? [] : tokensNamed(policy, options.as);
+  if (options.as !== undefined && tokens.length === 0) {
+    if (unread === null) throw new Ending(EXIT.usage, noSuchToken(policy, options.as));
+    voice.err(renderIssues(unread));
+    voice.err(`guardbee: token ${show(options.as)} may be in a file that could not be read: say --role ROLE instead`);
+    return exitCodeFor(unread);
+  }
+  const known = roleNames(policy);
+  for (const role of options.role) {
+    if (!known.has(role)) throw new Ending(EXIT.usage, `there is no role ${show(role)}${guess(role, known)}`);
+  }
+
+  const request: SupposedRequest = {
+    listener: listener.name,
+    method: /^[a-z]+$/.test(method) ? method.toUpperCase() : method,
+    target,
+    host: options.host ?? null,
+    from: options.from ?? '127.0.0.1',
+    upgrade: options.upgrade === true,
+    as: null,
+  };
+  const now = Date.now();
+  const verdict = judge(policy, listener, request, callerOf(options, tokens, listener, now), now);
+  const explanation = await describe(policy, listener, request, verdict, options, source);
+  if (options.json === true) voice.json(explanation);
+  else for (const line of linesOf(explanation)) voice.out(line);
+  return EXIT.ok;
+}
+
+interface Rules {
+  readonly policy: Policy;
+  /** What kept the secret files from being read; null where they were read, or were not needed. */
+  readonly unread: Parameters<typeof renderIssues>[0] | null;
+}
+
+/** The rules do not need the secrets; a token's name does. */
+async function readRules(source: PolicySource, as: string | undefined, voice: Voice): Promise<Rules | number> {
+  const whole = as === undefined ? null : await source.load();
+  if (whole?.ok === true) return { policy: whole.policy, unread: null };
+  const rules = await source.load({ skipSecretFiles: true });
+  if (rules.ok) {
+    const secrets = whole === null ? [] : whole.issues;
+    return { policy: rules.policy, unread: secrets.length === 0 ? null : secrets };
+  }
+  const issues = whole?.issues.some((issue) => ISSUES[issue.code] !== 'secret') === true ? whole.issues : rules.issues;
+  voice.err(renderIssues(issues));
+  return exitCodeFor(issues);
+}
+
+function listenerFor(policy: Policy, name: string | undefined): HttpListener {
+  const http = policy.listeners.filter((listener) => listener.type === 'http');
+  const names = http.map((listener) => listener.name);
+  const [only] = http;
+  if (name === undefined) {
+    if (only !== undefined && http.length === 1) return only;
+    throw new Ending(
+      EXIT.usage,
+      http.length === 0
+        ? 'the policy has no listener that forwards'
+        : `which listener? Say --listener ${either(names)}`,
+    );
+  }
+  const found = http.find((listener) => listener.name === name);
+  if (found !== undefined) return found;
+  throw new Ending(
+    EXIT.usage,
+    policy.listeners.some((listener) => listener.name === name)
+      ? `listener ${show(name)} only redirects`
+      : `there is no listener ${show(name)}${guess(name, names)}; there ${names.length === 1 ? 'is' : 'are'} ${names.join(', ')}`,
+  );
+}
+
+function guess(name: string, candidates: Iterable<string>): string {
+  const meant = didYouMean(name, candidates);
+  return meant === undefined ? '' : `, did you mean ${meant}?`;
+}
+
+function allTokens(policy: Policy): TokenEntry[] {
+  return [...policy.authenticators.values()].flatMap((authenticator) => authenticator.tokens.entries());
+}
+
+function tokensNamed(policy: Policy, name: string): TokenEntry[] {
+  return allTokens(policy).filter((token) => token.name === name);
+}
+
+function noSuchToken(policy: Policy, name: string): string {
+  const names = new Set(allTokens(policy).map((token) => token.name));
+  return `there is no token ${show(name)}${guess(name, names)}`;
+}
+
+/** Roles of the policy, and those that only its tokens name. */
+function roleNames(policy: Policy): Set<string> {
+  return new Set([...policy.roles.keys(), ...allTokens(policy).flatMap((token) => token.roles)]);
+}
+
+/** Who asks: nobody known, somebody made up, or whoever holds a token. */
+type Caller =
+  | { readonly kind: 'nobody' }
+  | { readonly kind: 'supposed'; readonly as: NonNullable<SupposedRequest['as']> }
+  | { readonly kind: 'token'; readonly as: NonNullable<SupposedRequest['as']>; readonly token: TokenEntry };
+
+function callerOf(options: ExplainOptions, tokens: readonly TokenEntry[], listener: HttpListener, now: number): Caller {
+  // While a token is rotated there are two of its name: take the one that gets furthest.
+  const asked = new Set(listener.routes.routes.flatMap((route) => route.authenticators.map((one) => one.name)));
+  const rank = (token: TokenEntry): number =>
+    (asked.has(token.authenticator) ? 2 : 0) + (token.notBeforeMs <= now && now < token.notAfterMs ? 1 : 0);
+  const [token] = [...tokens].sort((a, b) => rank(b) - rank(a));
+  if (token !== undefined) {
+    return { kind: 'token', token, as: { name: token.name, roles: token.roles, permissions: [...token.grants] } };
+  }
+  const { role: roles, permission: permissions } = options;
+  if (roles.length + permissions.length === 0) return { kind: 'nobody' };
+  return { kind: 'supposed', as: { name: 'somebody', roles, permissions } };
+}
+
+interface Verdict {
+  readonly said: Exclude<Supposition, { kind: 'unanswerable' }>;
+  readonly caller: Caller;
+}
+
+function judge(policy: Policy, listener: HttpListener, request: SupposedRequest, caller: Caller, now: number): Verdict {
+  const asNobody = answered(suppose(policy, request, now));
+  const needsCredential = asNobody.kind === 'refused' && asNobody.reason === 'credential_missing';
+  if (!needsCredential || caller.kind === 'nobody') return { said: asNobody, caller };
+  const reason = caller.kind === 'token' ? proof(caller.token, routeOf(listener, asNobody.route), now) : null;
+  if (reason !== null) return { said: { ...asNobody, reason, status: DENIALS[reason].status }, caller };
+  return { said: answered(suppose(policy, { ...request, as: caller.as }, now)), caller };
+}
+
+/** Why a token would not be taken, as `identity/static-token` would say; null where it would be. */
+function proof(token: TokenEntry, route: Route | null, now: number): DenialReason | null {
+  if (route?.authenticators.some((one) => one.name === token.authenticator) !== true) return 'credential_invalid';
+  if (now < token.notBeforeMs) return 'credential_not_yet_valid';
+  return now >= token.notAfterMs ? 'credential_expired' : null;
+}
+
+function answered(said: Supposition): Verdict['said'] {
+  if (said.kind === 'unanswerable') throw new Ending(EXIT.usage, said.why);
+  return said;
+}
+
+function routeOf(listener: HttpListener, name: string | null): Route | null {
+  return listener.routes.routes.find((route) => route.name === name) ?? null;
+}
+
+/** The answer, as `--json` prints it. */
+interface Explanation {
+  readonly decision: 'allowed' | 'refused';
+  /** Of the refusal; null where the upstream answers. */
+  readonly status: number | null;
+  readonly reason: DenialReason | null;
+  readonly listener: string;
+  readonly route: string | null;
+  readonly upstream: string | null;
+  /** The deciding line; null where no line of the policy decides. */
+  readonly file: string | null;
+  readonly line: number | null;
+  readonly text: string | null;
+  readonly why: string;
+  /** What a request to this route needs; null where no route matches, and where the route is closed. */
+  readonly needed: Needed | null;
+}
+
+interface Needed {
+  /** Any one of these permissions or roles; null on public routes. */
+  readonly any_of: readonly string[] | null;
+  /** Roles that hold one of them. */
+  readonly roles: readonly string[] | null;
+  /** Addresses that may connect, and that may use the route; null: any. */
+  readonly allow_from: readonly string[] | null;
+  readonly from: readonly string[] | null;
+  readonly authenticate: readonly string[];
+}
+
+async function describe(
+  policy: Policy,
+  listener: HttpListener,
+  request: SupposedRequest,
+  { said, caller }: Verdict,
+  options: ExplainOptions,
+  source: PolicySource,
+): Promise<Explanation> {
+  const route = routeOf(listener, said.route);
+  const text = await source.text();
+  const line = said.line ?? lineOf(text, listener, said.kind === 'refused' ? said.reason : null);
+  return {
+    decision: said.kind,
+    status: said.kind === 'refused' ? said.status : null,
+    reason: said.kind === 'refused' ? said.reason : null,
+    listener: listener.name,
+    route: said.route,
+    upstream: said.kind === 'allowed' ? said.upstream : null,
+    file: line === null ? null : policy.file,
+    line,
+    text: line === null || text === null ? null : (text.split(/\r?\n/)[line - 1] ?? '').trim(),
+    why:
+      said.kind === 'allowed'
+        ? whyAllowed(route, caller, policy)
+        : whyRefused(said.reason, listener, route, request, caller, policy, options),
+    needed: route === null ? null : neededFor(listener, route, policy),
+  };
+}
+
+/** The key that decides where no route does; null where no line of the policy can change it. */
+function lineOf(text: string | null, listener: HttpListener, reason: DenialReason | null): number | null {
+  const keys: Readonly<Partial<Record<DenialReason, string>>> = {
+    address_denied: 'allow_from',
+    wrong_host: 'hosts',
+    route_unknown: 'routes',
+    forwarded_malformed: 'trusted_proxies',
+  };
+  const key = reason === null ? undefined : keys[reason];
+  if (key === undefined) return null;
+  const path: PathPart[] = ['listeners', listener.name, key];
+  return (text === null ? null : positionOf(text, path))?.line ?? listener.position.line;
+}
+
+function whyAllowed(route: Route | null, caller: Caller, policy: Policy): string {
+  if (route?.access.kind !== 'require') return 'the route is public: nobody is asked who they are';
+  const held = heldBy(caller, policy);
+  const enough = route.access.anyOf.filter((name) => held.has(name));
+  return `${whoIs(caller)} has ${enough.join(', ')}, which is enough`;
+}
+
+function whyRefused(
+  reason: DenialReason,
+  listener: HttpListener,
+  route: Route | null,
+  request: SupposedRequest,
+  caller: Caller,
+  policy: Policy,
+  options: ExplainOptions,
+): string {
+  switch (reason) {
+    case 'address_denied':
+      return `${canonical(request.from)} is not in allow_from, and is turned away before anything is read${
+        options.from === undefined ? ' (--from ADDRESS asks for another one)' : ''
+      }`;
+    case 'wrong_host':
+      return 'the Host is none of `hosts`';
+    case 'client_denied':
+      return `${canonical(request.from)} is not in \`from\` of the route`;
+    case 'route_unknown':
+      return noRoute(listener, request);
+    case 'route_denied':
+      return 'the route is closed to everybody';
+    case 'credential_missing':
+      return 'the route asks for a credential, and none is shown';
+    case 'credential_invalid':
+      return `${whoIs(caller)} is of another authenticator than the route asks for (${authenticatorsOf(route)})`;
+    case 'credential_expired':
+    case 'credential_not_yet_valid':
+      return `${whoIs(caller)} ${validity(caller)}`;
+    case 'permission_missing': {
+      const held = [...heldBy(caller, policy)];
+      return `${whoIs(caller)} has ${held.length === 0 ? 'nothing' : held.join(', ')}, and the route asks for ${asked(route)}`;
+    }
+    default:
+      return `${DENIALS[reason].title}; such a request is refused before any rule looks`;
+  }
+}
+
+/** Routes that the path would match with another method are probably what was meant. */
+function noRoute(listener: HttpListener, request: SupposedRequest): string {
+  const path = request.target.split('?', 1)[0] ?? '';
+  const segments = path.slice(1).split('/');
+  const others = METHODS.filter((method) => {
+    const route = listener.routes.match({ segments, method, encodedSlash: false });
+    return route !== null && route.access.kind !== 'deny';
+  });
+  const hint = others.length === 0 ? '' : `; with ${either(others.slice(0, 5))} one does`;
+  return `no route matches this method and path, and what no route allows is refused${hint}`;
+}
+
+function canonical(address: string): string {
+  const read = parseAddress(address);
+  return read === null ? address : formatAddress(read);
+}
+
+function whoIs(caller: Caller): string {
+  if (caller.kind === 'nobody') return 'nobody';
+  return caller.kind === 'token' ? `token ${show(caller.token.name)}` : 'the supposed caller';
+}
+
+function heldBy(caller: Caller, policy: Policy): ReadonlySet<string> {
+  if (caller.kind === 'nobody') return new Set();
+  const { roles, permissions } = caller.as;
+  return new Set([...roles, ...permissions, ...roles.flatMap((role) => policy.roles.get(role) ?? [])]);
+}
+
+function validity(caller: Caller): string {
+  if (caller.kind !== 'token') return 'is not valid now';
+  const { notBeforeMs, notAfterMs } = caller.token;
+  return Date.now() < notBeforeMs
+    ? `is not valid before ${new Date(notBeforeMs).toISOString()}`
+    : `was valid until ${new Date(notAfterMs).toISOString()}`;
+}
+
+function asked(route: Route | null): string {
+  return route?.access.kind === 'require' ? either(route.access.anyOf) : 'something else';
+}
+
+function authenticatorsOf(route: Route | null): string {
+  return either(route?.authenticators.map((one) => one.name) ?? []);
+}
+
+function neededFor(listener: HttpListener, route: Route, policy: Policy): Needed | null {
+  if (route.access.kind === 'deny') return null;
+  const anyOf = route.access.kind === 'require' ? route.access.anyOf : null;
+  const roles =
+    anyOf === null
+      ? null
+      : [...policy.roles].filter(([role, held]) => anyOf.includes(role) || held.some((one) => anyOf.includes(one)));
+  return {
+    any_of: anyOf,
+    roles: roles === null ? null : roles.map(([role]) => role),
+    allow_from: listener.allowFrom?.texts ?? null,
+    from: route.from?.texts ?? null,
+    authenticate: route.authenticators.map((one) => one.name),
+  };
+}
+
+function linesOf(explanation: Explanation): Parameters<Voice['out']>[0][] {
+  const { decision, status, reason, route, upstream, file, line, text, why, needed } = explanation;
+  const lines: Parameters<Voice['out']>[0][] = [
+    decision === 'allowed'
+      ? [{ tone: 'good', text: 'allowed' }, `: goes on to ${upstream ?? ''}`]
+      : [{ tone: 'bad', text: 'refused' }, `: ${status ?? ''} ${reason ?? ''}`],
+  ];
+  const row = (label: string, value: string): number => lines.push(`  ${`${label}:`.padEnd(10)}${value}`);
+  row('listener', explanation.listener);
+  row('route', route ?? 'none');
+  row('decided', file === null || line === null ? 'by no line of the policy' : `${file}:${line}: ${text ?? ''}`);
+  row('why', why);
+  if (needed !== null) row('needed', neededText(needed));
+  return lines;
+}
+
+const MOST_LISTED = 8;
+
+function neededText(needed: Needed): string {
+  const list = (all: readonly string[]): string =>
+    all.length <= MOST_LISTED
+      ? all.join(', ')
+      : `${all.slice(0, MOST_LISTED).join(', ')} and ${all.length - MOST_LISTED} more`;
+  const parts = [];
+  if (needed.any_of !== null) {
+    const roles = (needed.roles ?? []).filter((role) => needed.any_of?.includes(role) !== true);
+    const holders = roles.length === 0 ? '' : ` (held by ${roles.length === 1 ? 'role' : 'roles'} ${list(roles)})`;
+    parts.push(`a credential for ${list(needed.authenticate)} with ${either(needed.any_of)}${holders}`);
+  } else {
+    parts.push('no credential');
+  }
+  if (needed.allow_from !== null) parts.push(`a connection from ${list(needed.allow_from)}`);
+  if (needed.from !== null) parts.push(`a client at ${list(needed.from)}`);
+  return parts.join(', ');
+}

@@ -1,0 +1,41 @@
+#!/usr/bin/env node
+import type { ProcessVoice } from './voice.js';
+
+// Node opens its inspector, and with it this process's memory, to whoever sends SIGUSR1, unless somebody listens for
+// the signal. So this stands before everything else, and everything else is imported later.
+process.on('SIGUSR1', () => undefined);
+
+/**
+ * `guardbee VERB …`: resolves to the exit code. Never rejects, and prints no stack: a stack repeats the message of its
+ * error, which may hold what a request or a file held.
+ *
+ * @param argv without node and script
+ * @param voice the process's own when left out
+ */
+export async function main(argv: readonly string[], voice?: ProcessVoice): Promise<number> {
+  const { perform } = await import('./program.js');
+  return await perform(argv, voice);
+}
+
+if (await isEntry()) {
+  const { unexpected } = await import('./unexpected.js');
+  process.on('uncaughtException', (error) => {
+    process.stderr.write(`${unexpected(error)}\n`);
+    process.exit(1);
+  });
+  process.exitCode = await main(process.argv.slice(2));
+}
+
+/** Is this file what node was asked to run. npm's bins are symbolic links to it. */
+async function isEntry(): Promise<boolean> {
+  const [, script] = process.argv;
+  if (script === undefined) return false;
+  const { realpathSync } = await import('node:fs');
+  const { fileURLToPath } = await import('node:url');
+  try {
+    return realpathSync(script) === realpathSync(fileURLToPath(import.meta.url));
+  } catch {
+    // `node -e`, or a script that is gone.
+    return false;
+  }
+}

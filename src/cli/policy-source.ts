@@ -1,0 +1,103 @@
+import { readFile } from 'node:fs/promises';
+import type { Command } from 'commander';
+import { LARGEST_DOCUMENT, parseDocument } from '../policy/document.js';
+import type { DocumentNode, PathPart } from '../policy/document.js';
+import { type Loaded, loadPolicy, loadPolicyText } from '../policy/load.js';
+import type { Position } from '../policy/policy.js';
+import { EXIT, Ending } from './exit-code.js';
+import { readStdin } from './input.js';
+
+export interface PolicyOptions {
+  readonly policy?: string;
+  readonly config?: string;
+}
+
+/** The three ways to name a policy on the command line. */
+export function takesPolicy(command: Command): Command {
+  return command
+    .argument('[policy]', 'policy file; - reads it from stdin')
+    .option('-p, --policy <file>', 'the same (also: GUARDBEE_POLICY)')
+    .option('-c, --config <file>', 'the same');
+}
+
+/** The policy that was named, or null. */
+export function namedPolicy(positional: string | undefined, options: PolicyOptions): string | null {
+  const named = [positional, options.policy, options.config].filter((one) => one !== undefined);
+  const [first, ...others] = named;
+  if (others.some((other) => other !== first)) {
+    throw new Ending(EXIT.usage, `one policy at a time: found ${named.join(' and ')}`);
+  }
+  if (first === '') throw new Ending(EXIT.usage, 'the name of the policy file is empty');
+  const fromEnvironment = process.env['GUARDBEE_POLICY'] ?? '';
+  return first ?? (fromEnvironment === '' ? null : fromEnvironment);
+}
+
+/** A policy as a verb reads it: the whole, its rules alone, or its text. */
+export interface PolicySource {
+  /** How messages call it. */
+  readonly file: string;
+  load(options?: { readonly skipSecretFiles: boolean }): Promise<Loaded>;
+  /** Null when it cannot be read. */
+  text(): Promise<string | null>;
+}
+
+export async function openPolicy(positional: string | undefined, options: PolicyOptions): Promise<PolicySource> {
+  const file = namedPolicy(positional, options);
+  if (file === null) {
+    throw new Ending(
+      EXIT.usage,
+      'which policy? Name it, or say --policy FILE, or set GUARDBEE_POLICY (--help says more)',
+    );
+  }
+  return file === '-' ? await stdinSource() : fileSource(file);
+}
+
+export function fileSource(file: string): PolicySource {
+  return {
+    file,
+    load: (options = { skipSecretFiles: false }) => loadPolicy(file, { env: process.env, now: Date.now(), ...options }),
+    text: async () => {
+      try {
+        return await readFile(file, 'utf8');
+      } catch {
+        // `load` says why.
+        return null;
+      }
+    },
+  };
+}
+
+async function stdinSource(): Promise<PolicySource> {
+  const file = 'stdin';
+  const bytes = await readStdin(LARGEST_DOCUMENT);
+  let text: string;
+  try {
+    text = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes);
+  } catch {
+    throw new Ending(EXIT.policy, `${file}: the text is not UTF-8`);
+  }
+  return {
+    file,
+    load: (options = { skipSecretFiles: false }) =>
+      loadPolicyText(text, file, { env: process.env, now: Date.now(), ...options }),
+    text: async () => text,
+  };
+}
+
+/** Where a key stands in a policy's text; the nearest one above it where it does not. Null in a broken text. */
+export function positionOf(text: string, path: readonly PathPart[]): Position | null {
+  const { root } = parseDocument(text, '');
+  if (root === null) return null;
+  let node: DocumentNode = root;
+  for (const part of path) {
+    const next: DocumentNode | undefined =
+      node.kind === 'map' && typeof part === 'string'
+        ? node.entries.get(part)
+        : node.kind === 'list' && typeof part === 'number'
+          ? node.items[part]
+          : undefined;
+    if (next === undefined) break;
+    node = next;
+  }
+  return node.keyAt;
+}

@@ -1,0 +1,267 @@
+import * as path from 'node:path';
+import type { Command } from 'commander';
+import { parseAddress, formatAddressAndPort } from '../net/address.js';
+import { parseDocument } from '../policy/document.js';
+import { ISSUES } from '../policy/issue.js';
+import type {
+  Authenticator,
+  Bind,
+  HttpListener,
+  Listener,
+  ListenerLimits,
+  Policy,
+  RedirectListener,
+  Route,
+  TlsSettings,
+  TokenEntry,
+  Upstream,
+} from '../policy/policy.js';
+import { exitCodeFor, renderIssues } from '../policy/render-issues.js';
+import {
+  type HttpListenerEntry,
+  type PolicyFile,
+  type RouteEntry,
+  type SecretReference,
+  type UpstreamAuthEntry,
+  policySchema,
+} from '../policy/schema.js';
+import { formatSize } from '../policy/size.js';
+import { validate } from '../policy/validate.js';
+import { EXIT, ending } from './exit-code.js';
+import { type PolicyOptions, type PolicySource, openPolicy, takesPolicy } from './policy-source.js';
+import type { Voice } from './voice.js';
+import { type Plain, toYaml } from './yaml-text.js';
+
+export function registerShow(program: Command, voice: Voice): void {
+  takesPolicy(program.command('show'))
+    .description(
+      'Prints the policy in force, with all defaults filled in. Secrets are left out: their files are named, and tokens are told by the first digits of their hash, as in the log.',
+    )
+    .option('--json', 'print JSON instead of YAML')
+    .addHelpText('after', '\nExample:\n  guardbee show policy.yaml\n')
+    .action(
+      ending(async (positional: string | undefined, options: PolicyOptions & { readonly json?: true }) => {
+        return await show(await openPolicy(positional, options), voice, options.json === true);
+      }),
+    );
+}
+
+async function show(source: PolicySource, voice: Voice, json: boolean): Promise<number> {
+  const whole = await source.load();
+  // Without its secrets a policy says all but who the tokens are.
+  const rules =
+    !whole.ok && whole.issues.every((issue) => ISSUES[issue.code] === 'secret')
+      ? await source.load({ skipSecretFiles: true })
+      : whole;
+  if (!rules.ok) {
+    const { issues } = whole.ok ? rules : whole;
+    voice.err(renderIssues(issues));
+    return exitCodeFor(issues);
+  }
+  if (!whole.ok) {
+    voice.err(`guardbee: not all that ${source.file} names could be read; tokens of such files are not shown`);
+  }
+  const { policy } = rules;
+  const text = (await source.text()) ?? '';
+  const written = validate(parseDocument(text, policy.file), policySchema).value;
+  const shown = new Showing(policy, written).policy();
+  if (json) {
+    voice.json(shown);
+  } else {
+    voice.out(`# ${policy.file} (${policy.version}) as it is in force: defaults filled in, secrets left out`);
+    voice.out(toYaml(shown));
+  }
+  return EXIT.ok;
+}
+
+type Shown = Record<string, Plain | undefined>;
+
+/** The compiled policy in the words of the policy file, in the order of the reference. */
+class Showing {
+  readonly #policy: Policy;
+  /** What was written: the compiled policy holds secrets, and no longer knows where they came from. */
+  readonly #written: PolicyFile | null;
+
+  constructor(policy: Policy, written: PolicyFile | null) {
+    this.#policy = policy;
+    this.#written = written;
+  }
+
+  policy(): Shown {
+    const { listeners, authenticators, roles, upstreamExposure, stateDir, log, admin, drainMs } = this.#policy;
+    return {
+      version: 1,
+      listeners: Object.fromEntries(listeners.map((one) => [one.name, this.#listener(one)])),
+      authenticators:
+        authenticators.size === 0
+          ? undefined
+          : Object.fromEntries([...authenticators].map(([name, one]) => [name, this.#authenticator(one)])),
+      roles: roles.size === 0 ? undefined : Object.fromEntries(roles),
+      upstream_exposure:
+        upstreamExposure.mode === 'firewalled' ? { firewalled: upstreamExposure.why } : upstreamExposure.mode,
+      state: { dir: stateDir },
+      log: { level: log.level, file: log.file ?? undefined, format: log.format },
+      admin: admin === null ? undefined : { bind: bindText(admin) },
+      drain: duration(drainMs),
+    };
+  }
+
+  #resolve(file: string): string {
+    return path.resolve(path.dirname(this.#policy.file), file);
+  }
+
+  #listener(listener: Listener): Shown {
+    return listener.type === 'http' ? this.#http(listener) : redirect(listener);
+  }
+
+  #http(listener: HttpListener): Shown {
+    const entry = this.#written?.listeners[listener.name];
+    const written = entry === undefined || entry.type === 'redirect' ? null : entry;
+    const { timeouts } = listener;
+    return {
+      type: listener.type,
+      bind: bindText(listener.bind),
+      hosts: listener.hosts === null ? undefined : [...listener.hosts],
+      tls: listener.tls === null ? undefined : tls(listener.tls),
+      allow_from: addresses(listener.allowFrom),
+      trusted_proxies: listener.trustedProxies.texts,
+      strip_request_headers: listener.stripRequestHeaders.size === 0 ? undefined : [...listener.stripRequestHeaders],
+      routes: listener.routes.routes.map((route) => this.#route(route, written)),
+      limits: limits(listener.limits),
+      timeouts: {
+        handshake: duration(timeouts.handshakeMs),
+        head: duration(timeouts.headMs),
+        body: duration(timeouts.bodyMs),
+        upstream: duration(timeouts.upstreamMs),
+        keep_alive: duration(timeouts.keepAliveMs),
+      },
+      unsafe_plain_http: written?.unsafe_plain_http,
+      unsafe_no_authentication: written?.unsafe_no_authentication,
+      unsafe_remote_upstream: written?.unsafe_remote_upstream,
+    };
+  }
+
+  #route(route: Route, listener: HttpListenerEntry | null): Shown {
+    const written: RouteEntry | undefined = listener?.routes[route.index];
+    const { access } = route;
+    const shown: Shown = {
+      name: route.name,
+      path: route.pattern,
+      methods: route.methods === null ? 'any' : [...route.methods],
+      public: access.kind === 'public' ? true : undefined,
+      unsafe_public: written?.unsafe_public,
+      deny: access.kind === 'deny' ? true : undefined,
+      require: access.kind === 'require' ? access.anyOf : undefined,
+    };
+    if (access.kind === 'deny') return shown;
+    return {
+      ...shown,
+      from: route.from?.texts,
+      authenticate: access.kind === 'require' ? route.authenticators.map((one) => one.name) : undefined,
+      upstream: route.upstream === null ? undefined : upstreamText(route.upstream),
+      upstream_auth: this.#upstreamAuth(written?.upstream_auth ?? listener?.upstream_auth),
+      encoded_slash: route.encodedSlash ? 'allow' : undefined,
+      timeouts: { body: duration(route.bodyMs), upstream: duration(route.upstreamMs) },
+    };
+  }
+
+  #upstreamAuth(auth: UpstreamAuthEntry | undefined): Shown | undefined {
+    switch (auth?.type) {
+      case undefined:
+        return undefined;
+      case 'bearer':
+        return { type: auth.type, token: this.#secret(auth.token) };
+      case 'basic':
+        return { type: auth.type, username: auth.username, password: this.#secret(auth.password) };
+      case 'header':
+        return { type: auth.type, name: auth.name, value: this.#secret(auth.value) };
+    }
+  }
+
+  #secret(reference: SecretReference): Shown {
+    return 'file' in reference ? { file: this.#resolve(reference.file) } : { ...reference };
+  }
+
+  #authenticator(authenticator: Authenticator): Shown {
+    const file = this.#written?.authenticators?.[authenticator.name]?.tokens_file;
+    const tokens = authenticator.tokens.entries().map(token);
+    return {
+      type: authenticator.type,
+      tokens_file: file === undefined ? undefined : this.#resolve(file),
+      tokens: tokens.length === 0 ? undefined : tokens,
+      carriers: [...authenticator.carriers],
+      realm: authenticator.realm,
+    };
+  }
+}
+
+function redirect(listener: RedirectListener): Shown {
+  const { timeouts } = listener;
+  return {
+    type: listener.type,
+    bind: bindText(listener.bind),
+    hosts: listener.hosts,
+    https_port: listener.httpsPort,
+    allow_from: addresses(listener.allowFrom),
+    limits: limits(listener.limits),
+    timeouts: {
+      handshake: duration(timeouts.handshakeMs),
+      head: duration(timeouts.headMs),
+      body: duration(timeouts.bodyMs),
+      upstream: duration(timeouts.upstreamMs),
+      keep_alive: duration(timeouts.keepAliveMs),
+    },
+  };
+}
+
+function bindText(bind: Bind): string {
+  const address = parseAddress(bind.host);
+  return address === null ? `${bind.host}:${bind.port}` : formatAddressAndPort(address, bind.port);
+}
+
+function upstreamText(upstream: Upstream): string {
+  return upstream.target.kind === 'unix' ? upstream.name : `http://${upstream.name}`;
+}
+
+function tls(settings: TlsSettings): Shown {
+  if (settings.kind === 'self_signed') return { self_signed: { names: settings.names } };
+  const pairs = settings.certificates.map(({ certFile, keyFile }) => ({ cert: certFile, key: keyFile }));
+  const [only] = pairs;
+  return only !== undefined && pairs.length === 1 ? only : { certificates: pairs };
+}
+
+/** Any address is written as the two ranges that hold all. */
+function addresses(set: HttpListener['allowFrom']): readonly string[] {
+  return set?.texts ?? ['0.0.0.0/0', '::/0'];
+}
+
+function limits({ headBytes, headFields, connections }: ListenerLimits): Shown {
+  return { head: formatSize(headBytes), fields: headFields, connections };
+}
+
+function token({ name, sha256, roles, grants, notBeforeMs, notAfterMs }: TokenEntry): Shown {
+  const permissions = [...grants].filter((grant) => !roles.includes(grant));
+  return {
+    name,
+    fingerprint: sha256.slice(0, 6),
+    roles: roles.length === 0 ? undefined : roles,
+    permissions: permissions.length === 0 ? undefined : permissions,
+    not_before: notBeforeMs === -Infinity ? undefined : new Date(notBeforeMs).toISOString(),
+    not_after: notAfterMs === Infinity ? undefined : new Date(notAfterMs).toISOString(),
+  };
+}
+
+const UNITS: readonly (readonly [unit: string, ms: number])[] = [
+  ['d', 86_400_000],
+  ['h', 3_600_000],
+  ['m', 60_000],
+  ['s', 1000],
+];
+
+/** As the reference writes it. Seconds up to two minutes, since that is how people compare timeouts. */
+function duration(ms: number): string {
+  if (ms === Infinity) return 'none';
+  for (const [unit, size] of UNITS)
+    if (ms >= size * (unit === 'm' ? 2 : 1) && ms % size === 0) return `${ms / size}${unit}`;
+  return `${ms}ms`;
+}
