@@ -9,6 +9,7 @@ import {
 } from '../server/certificate.js';
 import { count } from './check.js';
 import { EXIT, Ending, ending } from './exit-code.js';
+import { gatherNames } from './policy-source.js';
 import type { Voice } from './voice.js';
 
 export function registerCert(program: Command, voice: Voice): void {
@@ -21,25 +22,24 @@ export function registerCert(program: Command, voice: Voice): void {
 }
 
 interface DevOptions {
-  readonly name: readonly string[];
+  readonly name?: readonly string[];
   readonly dir?: string;
   readonly json?: true;
 }
 
 function registerDev(cert: Command, voice: Voice): void {
-  const gather = (value: string, before: readonly string[]): string[] => [...before, ...value.split(',')];
   cert
     .command('dev')
     .description(
       'Makes a self-signed certificate and its key (mode 0600), or leaves the one that is there when it has these names and more than 30 days left.',
     )
-    .option('--name <name...>', 'names and addresses that clients will use', gather, [])
+    .option('--name <name...>', 'names and addresses that clients will use', gatherNames)
     .option('--dir <dir>', 'folder to put them in; made, with mode 0700, where there is none')
     .option('--json', 'report as JSON')
     .addHelpText('after', '\nExample:\n  guardbee cert dev --name localhost 127.0.0.1 --dir tls\n')
     .action(
       ending(async (options: DevOptions) => {
-        if (options.name.length === 0) throw new Ending(EXIT.usage, 'for which names? Say --name NAME');
+        if (options.name === undefined) throw new Ending(EXIT.usage, 'for which names? Say --name NAME');
         if (options.dir === undefined) throw new Ending(EXIT.usage, 'into which folder? Say --dir DIR');
         return await dev(options.name, options.dir, voice, options.json === true);
       }),

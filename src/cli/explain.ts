@@ -10,14 +10,21 @@ import { METHODS } from '../policy/methods.js';
 import type { HttpListener, Policy, Route, TokenEntry } from '../policy/policy.js';
 import { exitCodeFor, renderIssues } from '../policy/render-issues.js';
 import { EXIT, Ending, ending } from './exit-code.js';
-import { type PolicyOptions, type PolicySource, openPolicy, positionOf, takesPolicy } from './policy-source.js';
+import {
+  type PolicyOptions,
+  type PolicySource,
+  gatherNames,
+  openPolicy,
+  positionOf,
+  takesPolicy,
+} from './policy-source.js';
 import type { Voice } from './voice.js';
 
 interface ExplainOptions extends PolicyOptions {
   readonly listener?: string;
   readonly as?: string;
-  readonly role: readonly string[];
-  readonly permission: readonly string[];
+  readonly role?: readonly string[];
+  readonly permission?: readonly string[];
   readonly from?: string;
   readonly host?: string;
   readonly upgrade?: true;
@@ -25,7 +32,6 @@ interface ExplainOptions extends PolicyOptions {
 }
 
 export function registerExplain(program: Command, voice: Voice): void {
-  const gather = (value: string, before: readonly string[]): string[] => [...before, ...value.split(',')];
   const command = program
     .command('explain')
     .description(
@@ -36,8 +42,8 @@ export function registerExplain(program: Command, voice: Voice): void {
   takesPolicy(command)
     .option('--listener <name>', 'which listener; needed where there are several')
     .option('--as <name>', 'with the token of this name')
-    .option('--role <role>', 'with a credential of this role (again for more)', gather, [])
-    .option('--permission <name>', 'with a credential of this permission (again for more)', gather, [])
+    .option('--role <role>', 'with a credential of this role (again for more)', gatherNames)
+    .option('--permission <name>', 'with a credential of this permission (again for more)', gatherNames)
     .option('--from <address>', 'from this address (127.0.0.1)')
     .option('--host <name>', "for this Host (the listener's first)")
     .option('--upgrade', 'as a WebSocket')
@@ -60,7 +66,7 @@ function checkUsage(path: string, options: ExplainOptions): void {
   };
   if (!path.startsWith('/')) wrong('the path begins with "/"; the host goes into --host');
   if (options.from !== undefined && parseAddress(options.from) === null) wrong('--from is one IP address');
-  if (options.as !== undefined && options.role.length + options.permission.length > 0) {
+  if (options.as !== undefined && (options.role !== undefined || options.permission !== undefined)) {
     wrong('--as is a token of the policy, which has its own roles: leave out --role and --permission, or --as');
   }
 }
@@ -84,7 +90,7 @@ async function explain(
     return exitCodeFor(unread);
   }
   const known = roleNames(policy);
-  for (const role of options.role) {
+  for (const role of options.role ?? []) {
     if (!known.has(role)) throw new Ending(EXIT.usage, `there is no role ${show(role)}${guess(role, known)}`);
   }
 
@@ -186,7 +192,7 @@ function callerOf(options: ExplainOptions, tokens: readonly TokenEntry[], listen
   if (token !== undefined) {
     return { kind: 'token', token, as: { name: token.name, roles: token.roles, permissions: [...token.grants] } };
   }
-  const { role: roles, permission: permissions } = options;
+  const { role: roles = [], permission: permissions = [] } = options;
   if (roles.length + permissions.length === 0) return { kind: 'nobody' };
   return { kind: 'supposed', as: { name: 'somebody', roles, permissions } };
 }
@@ -333,6 +339,10 @@ function whyRefused(
       const held = [...heldBy(caller, policy)];
       return `${whoIs(caller)} has ${held.length === 0 ? 'nothing' : held.join(', ')}, and the route asks for ${asked(route)}`;
     }
+    case 'ambiguous_path':
+      return `${DENIALS[reason].title}${
+        /%2f/i.test(request.target) ? ' (only a route with encoded_slash: allow takes an encoded slash)' : ''
+      }`;
     default:
       return `${DENIALS[reason].title}; such a request is refused before any rule looks`;
   }
@@ -425,7 +435,7 @@ function neededText(needed: Needed): string {
   if (needed.any_of !== null) {
     const roles = (needed.roles ?? []).filter((role) => needed.any_of?.includes(role) !== true);
     const holders = roles.length === 0 ? '' : ` (held by ${roles.length === 1 ? 'role' : 'roles'} ${list(roles)})`;
-    parts.push(`a credential for ${list(needed.authenticate)} with ${either(needed.any_of)}${holders}`);
+    parts.push(`a credential of ${list(needed.authenticate)} with ${either(needed.any_of)}${holders}`);
   } else {
     parts.push('no credential');
   }

@@ -20,6 +20,11 @@ export function takesPolicy(command: Command): Command {
     .option('-c, --config <file>', 'the same');
 }
 
+/** For options that may be given again, or with a comma between names. */
+export function gatherNames(value: string, before: readonly string[] | undefined): readonly string[] {
+  return [...(before ?? []), ...value.split(',')];
+}
+
 /** The policy that was named, or null. */
 export function namedPolicy(positional: string | undefined, options: PolicyOptions): string | null {
   const named = [positional, options.policy, options.config].filter((one) => one !== undefined);

@@ -134,6 +134,8 @@ async function programFor(argv: readonly string[], voice: Voice): Promise<Comman
       writeErr: (text) => voice.err(text),
       outputError: (text, write) => write(`guardbee: ${withoutValues(text.replace(/^error: /, ''))}`),
     })
+    .commandsGroup('Verbs:')
+    .helpOption('-h, --help', 'say more')
     .helpCommand('help [verb]', 'say more about a verb')
     .addHelpText('after', EPILOGUE);
 
@@ -142,7 +144,7 @@ async function programFor(argv: readonly string[], voice: Voice): Promise<Comman
 
   const asked = verbIn(argv);
   for (const verb of VERBS) {
-    if (asked === verb.name || asked === verb.alias) {
+    if (asked !== undefined && (asked === verb.name || asked === verb.alias)) {
       await verb.register(program, voice);
     } else {
       const line = program.command(verb.name).description(verb.summary);

@@ -6,14 +6,15 @@ import { show } from '../policy/found.js';
 import { parseName } from '../policy/name.js';
 import { sha256Hex } from '../secret/digest.js';
 import { EXIT, Ending, ending } from './exit-code.js';
+import { gatherNames } from './policy-source.js';
 import { readHiddenLine, readStdin, terminal } from './input.js';
 import { type NewEntry, addToken, entryText } from './tokens-file.js';
 import type { Voice } from './voice.js';
 
 interface NewOptions {
   readonly name?: string;
-  readonly role: readonly string[];
-  readonly permission: readonly string[];
+  readonly role?: readonly string[];
+  readonly permission?: readonly string[];
   readonly notAfter?: string;
   readonly file?: string;
   readonly printOnly?: true;
@@ -29,15 +30,14 @@ export function registerToken(program: Command, voice: Voice): void {
 }
 
 function registerNew(token: Command, voice: Voice): void {
-  const gather = (value: string, before: readonly string[]): string[] => [...before, ...value.split(',')];
   token
     .command('new')
     .description(
       'Makes a token of 256 random bits, prints it once (alone on stdout), and adds its hash to a tokens file. A name may have two tokens: that is how one is exchanged for another without a gap.',
     )
     .option('--name <name>', 'whose it is; logs print it')
-    .option('--role <role...>', 'roles of its holder', gather, [])
-    .option('--permission <name...>', 'permissions of its holder, besides those of the roles', gather, [])
+    .option('--role <role...>', 'roles of its holder', gatherNames)
+    .option('--permission <name...>', 'permissions of its holder, besides those of the roles', gatherNames)
     .option('--not-after <when>', 'a date (2027-01-01), or how long from now (90d)')
     .option('--file <file>', 'tokens file to add it to; made, with mode 0600, where there is none')
     .option('--print-only', 'print the entry, and leave the file as it is')
@@ -49,7 +49,7 @@ function registerNew(token: Command, voice: Voice): void {
 }
 
 async function newToken(options: NewOptions, voice: Voice): Promise<number> {
-  const { role: roles, permission: permissions } = options;
+  const { role: roles = [], permission: permissions = [] } = options;
   if (options.name === undefined) throw new Ending(EXIT.usage, 'whose token? Say --name NAME');
   for (const [flag, names] of [
     ['--name', [options.name]],
