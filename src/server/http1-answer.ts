@@ -15,6 +15,9 @@ export class Http1Answer implements Answer {
   #bodyBegun = false;
   #bodyExpected = true;
   #flushScheduled = false;
+  #bodyBroken = false;
+  #ended = false;
+  #stopDiscarding: (() => void) | null = null;
   onDrain: (() => void) | null = null;
   onClose: ((flushed: boolean) => void) | null = null;
 
@@ -64,6 +67,7 @@ export class Http1Answer implements Answer {
 
   end(): void {
     if (this.#gone()) return;
+    this.#ended = true;
     if (this.#complete()) {
       this.#response.end();
       return;
@@ -92,6 +96,21 @@ export class Http1Answer implements Answer {
   }
 
   /**
+   * What follows on the connection can't be read. What was already said goes out whole, and whoever waits for the rest
+   * of the body hears that there is none; the connection then ends. False: this answer is in the middle of something.
+   */
+  cutOff(): boolean {
+    if (!this.#ended && this.#request.complete) return false;
+    if (!this.#bodyBroken) {
+      this.#bodyBroken = true;
+      this.#request.emit('error', new Error('the rest of the request could not be read'));
+    }
+    this.#stopDiscarding?.();
+    if (this.#ended) this.#request.socket.destroySoon();
+    return true;
+  }
+
+  /**
    * The answer is complete but the request is not. Closing now could reset the connection before the client has read
    * the answer (RFC 9112 §9.6), so a bounded part of the rest is read and thrown away first.
    */
@@ -100,6 +119,7 @@ export class Http1Answer implements Answer {
     let left = DISCARD_BYTES;
     const finish = (): void => {
       clearTimeout(timer);
+      this.#stopDiscarding = null;
       request.off('data', onData);
       request.off('end', finish);
       if (this.#gone()) return;
@@ -110,7 +130,8 @@ export class Http1Answer implements Answer {
       left -= chunk.length;
       if (left < 0) finish();
     };
-    const timer = setTimeout(finish, DISCARD_MS);
+    const timer = setTimeout(finish, this.#bodyBroken ? 0 : DISCARD_MS);
+    this.#stopDiscarding = finish;
     request.on('data', onData);
     request.once('end', finish);
     request.resume();

@@ -59,6 +59,8 @@ export function http1Server(
 ): Http1Server {
   const server = bareHttp1Server(listener.limits, listener.timeouts);
   const turns = new WeakMap<Duplex, (() => void)[]>();
+  /** The latest answer on a connection. */
+  const answers = new WeakMap<Duplex, Http1Answer>();
   const upgraded = new WeakSet<Duplex>();
 
   const ask = (request: IncomingMessage, response: ServerResponse): void => {
@@ -85,6 +87,7 @@ export function http1Server(
     const waiting = turns.get(socket) ?? [];
     turns.set(socket, waiting);
     const answer = new Http1Answer(request, response);
+    answers.set(socket, answer);
     response.once('close', () => {
       const next = waiting.shift();
       if (next !== undefined) {
@@ -124,7 +127,13 @@ export function http1Server(
     handle(listener, rawHead(request, scheme), peer, client.answer, client, around);
   });
   server.on('clientError', (error: NodeJS.ErrnoException, socket: Duplex) => {
-    refuseUnreadable(error, socket, turns.has(socket), scheme, hooks);
+    const busy = turns.has(socket);
+    const answer = busy ? answers.get(socket) : undefined;
+    // A head was read and judged, what follows can't be: that is for its answer to say. A client that ended in the
+    // middle of a body is gone (decision 6).
+    const left = hasLeft(error) || error.code === 'HPE_INVALID_EOF_STATE' || socket.destroyed;
+    if (!left && answer?.cutOff() === true) return;
+    refuseUnreadable(error, socket, busy, scheme, hooks);
   });
   return { server, busy: (socket) => turns.has(socket) || upgraded.has(socket) };
 }
@@ -169,6 +178,11 @@ function unreadableReason(code: string | undefined): DenialReason {
   }
 }
 
+/** Not what the client said, but that it is gone. */
+function hasLeft(error: NodeJS.ErrnoException): boolean {
+  return error.code === 'ECONNRESET' || error.code === 'EPIPE';
+}
+
 /** Answers bytes that are not a request, and closes; in the middle of an exchange it can only close. */
 export function refuseUnreadable(
   error: NodeJS.ErrnoException,
@@ -177,8 +191,7 @@ export function refuseUnreadable(
   scheme: 'http' | 'https',
   hooks: Http1Hooks,
 ): void {
-  const broken = error.code === 'ECONNRESET' || error.code === 'EPIPE';
-  if (busy || broken || !socket.writable || socket.destroyed) {
+  if (busy || hasLeft(error) || !socket.writable || socket.destroyed) {
     socket.destroy();
     return;
   }

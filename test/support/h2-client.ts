@@ -22,6 +22,7 @@ export async function h2Connect(target: Target): Promise<ClientHttp2Session> {
   const session = connect(`https://${host}:${String(target.port)}`, {
     host: target.host ?? '127.0.0.1',
     ca: target.tls.ca,
+    ...(target.localAddress === undefined ? {} : { localAddress: target.localAddress }),
     ...(target.tls.servername === undefined ? {} : { servername: target.tls.servername }),
     ...(target.tls.cert === undefined ? {} : { cert: target.tls.cert }),
     ...(target.tls.key === undefined ? {} : { key: target.tls.key }),
