@@ -188,9 +188,17 @@ function endOfProcess(log: Log): End {
     log.reopen();
     log.info('log.reopened', 'log reopened');
   };
+  const onHangup = (): void => {
+    log.warn(
+      'signal',
+      'SIGHUP changes nothing: this version reads its policy at the start; restart it to apply a change',
+    );
+  };
   process.on('SIGTERM', onSignal);
   process.on('SIGINT', onSignal);
   process.on('SIGUSR1', onReopen);
+  // Its default would end the process, which is not what somebody who sends it after a change has in mind.
+  process.on('SIGHUP', onHangup);
   return {
     drained: async (app) => {
       await asked;
@@ -203,6 +211,7 @@ function endOfProcess(log: Log): End {
       process.off('SIGTERM', onSignal);
       process.off('SIGINT', onSignal);
       process.off('SIGUSR1', onReopen);
+      process.off('SIGHUP', onHangup);
     },
   };
 }
