@@ -253,11 +253,17 @@ export class Redactor {
         return;
       }
       let from = 0;
+      while (from < word.length && AROUND.has(word.charAt(from))) from++;
       let to = word.length;
-      while (from < to && AROUND.has(word.charAt(from))) from++;
-      while (to > from && AROUND.has(word.charAt(to - 1))) to--;
-      if (to - from < word.length && this.#isKnown(word.slice(from, to))) {
-        spans.mask(at + from, at + to);
+      for (let cut = 0; cut < 4 && AROUND.has(word.charAt(to - 1)); cut++) {
+        to--;
+        const start = this.#isKnown(word.slice(0, to)) ? 0 : this.#isKnown(word.slice(from, to)) ? from : -1;
+        if (start < 0) continue;
+        spans.mask(at + start, at + to);
+        return;
+      }
+      if (from > 0 && this.#isKnown(word.slice(from))) {
+        spans.mask(at + from, end);
         return;
       }
       const equals = word.indexOf('=');
@@ -354,7 +360,7 @@ const TRAILING_PUNCTUATION = /[=.~-]{1,8}$/;
 const MIXED = /^(?=.{0,4096}[a-z])(?=.{0,4096}[A-Z])(?=.{0,4096}[0-9])/;
 
 /** A JWT or JWE, or the first part of one that was cut: `eyJ` is how base64url begins a JSON object. */
-const JWT = /eyJ[A-Za-z0-9_-]{5,}(?:\.[A-Za-z0-9_-]*){1,4}|eyJ[A-Za-z0-9_-]{17,}/g;
+const JWT = /eyJ[A-Za-z0-9_-]{5,}(?:\.{1,2}[A-Za-z0-9_-]+){1,4}|eyJ[A-Za-z0-9_-]{17,}/g;
 
 const SHAPED =
   /(?<![A-Za-z0-9])(?=[Aghnrsx])(?:gbee_[A-Za-z0-9_-]{8}|sk-[A-Za-z0-9_-]{16}|gh[pousr]_[A-Za-z0-9]{16}|github_pat_[A-Za-z0-9_]{16}|hf_[A-Za-z0-9]{16}|A(?:KI|SI)A[A-Z0-9]{12}|xox[a-z]-[A-Za-z0-9-]{10}|xapp-[A-Za-z0-9-]{10}|glpat-[A-Za-z0-9_-]{16}|npm_[A-Za-z0-9]{20}|AIza[A-Za-z0-9_-]{30}|[rs]k_(?:live|test)_[A-Za-z0-9]{10})/;
@@ -504,14 +510,13 @@ function findKeyed(text: string, spans: Spans): void {
     if (QUOTE.test(text)) {
       done = maskQuoted(text, name, at, line, separator.list, spans);
     } else if (separator.list) {
-      const close = text.slice(at, line).indexOf(']');
-      done = maskValue(text, name, at, close < 0 ? line : at + close, spans);
+      done = maskValue(text, name, at, at + endOfList(text.slice(at, line)), spans);
     } else if (name === 'passphrase' || ((name === 'authorization' || name === 'cookie') && sign === ':')) {
       done = maskValue(text, name, at, endOfField(text, lines.start(at), at, line), spans);
     } else {
       UNQUOTED.lastIndex = at;
       const value = UNQUOTED.exec(text)?.[0] ?? '';
-      const bare = IS_MASK.test(value) ? value : value.replace(PUNCTUATION_AFTER, '');
+      const bare = withoutPunctuation(value);
       // Our own logs name a credential so: `token:ab12cd`.
       if (name === 'token' && text.charAt(after) === ':' && at === after + 1 && /^[0-9a-f]{6}$/.test(bare)) continue;
       const sentence = /^(?:key|api[_-]?key|token|secret)$/.test(name) && sign === ':' && at > after + 1;
@@ -526,6 +531,25 @@ function findKeyed(text: string, spans: Spans): void {
     }
   }
 }
+
+/** The bracket that closes a list without quotes; a mask ends with a bracket of its own. */
+function endOfList(list: string): number {
+  for (let at = list.indexOf(']'); at >= 0; at = list.indexOf(']', at + 1)) {
+    if (!BEGUN_MASK.test(list.slice(Math.max(0, at - MASK.length - 7), at))) return at;
+  }
+  return list.length;
+}
+
+/** What follows a value in a sentence or a list is not part of it; the bracket of a mask is. */
+function withoutPunctuation(value: string): string {
+  const cut = PUNCTUATION_AFTER.exec(value)?.index;
+  if (cut === undefined) return value;
+  return BEGUN_MASK.test(value.slice(0, cut)) && value.charAt(cut) === ']'
+    ? value.slice(0, cut + 1)
+    : value.slice(0, cut);
+}
+
+const BEGUN_MASK = /\[(?:redacted(?::[0-9a-f]{6})?|secret|REDACTED)$/;
 
 /** One quoted value, or all of a list's. @returns where the search goes on. */
 function maskQuoted(text: string, name: string, at: number, line: number, list: boolean, spans: Spans): number {
@@ -659,7 +683,7 @@ function maskCookies(text: string, from: number, to: number, spans: Spans): numb
 const SCHEMES = /(?<![A-Za-z0-9])(bearer|basic|token|apikey|negotiate|dpop)((?:[\s,]|\\{0,7}["']){1,16})/gi;
 // No separator of SCHEMES may be in it: a value that is left alone is then never scanned twice.
 // eslint-disable-next-line no-control-regex -- ESC begins a colour
-const CREDENTIAL = /[^\s"'<>,;\\\x1b]+/y;
+const CREDENTIAL = /(?![:=])[^\s"'<>,;\\\x1b]+/y;
 const PLAIN_WORD = /^[A-Za-z]{1,15}[.:!?)\]]{0,3}$/;
 const CHALLENGE = /^(?:realm|error|error_description|error_uri|scope|charset)=/;
 const AFTER_BEARER: ReadonlySet<string> = new Set([
