@@ -12,6 +12,8 @@ export interface CompiledAuthenticators {
   readonly byName: ReadonlyMap<string, Authenticator>;
   /** Every token of every authenticator. */
   readonly tokens: readonly TokenEntry[];
+  /** Authenticator name → what any of its tokens is granted. */
+  readonly grants: ReadonlyMap<string, ReadonlySet<string>>;
 }
 
 interface Context {
@@ -25,11 +27,13 @@ interface Context {
 export function compileAuthenticators(file: PolicyFile, tree: Draft, context: Context): CompiledAuthenticators {
   const byName = new Map<string, Authenticator>();
   const tokens: TokenEntry[] = [];
+  const grants = new Map<string, ReadonlySet<string>>();
   for (const [name, entry] of Object.entries(file.authenticators ?? {})) {
     const node = tree.at(['authenticators', name]);
     if (node === null) continue;
     const own = compileTokens(name, entry, node, context);
-    tokens.push(...own);
+    for (const token of own) tokens.push(token);
+    grants.set(name, new Set(own.flatMap((token) => [...token.grants])));
     byName.set(name, {
       type: 'bearer',
       name,
@@ -38,7 +42,7 @@ export function compileAuthenticators(file: PolicyFile, tree: Draft, context: Co
       tokens: new TokenTable(own),
     });
   }
-  return { byName, tokens };
+  return { byName, tokens, grants };
 }
 
 function compileTokens(authenticator: string, entry: AuthenticatorEntry, node: Draft, context: Context): TokenEntry[] {

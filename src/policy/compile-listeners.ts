@@ -531,8 +531,8 @@ class ListenerCompilation {
   #warnUnheld(route: Route, node: Draft | null): void {
     if (route.access.kind !== 'require' || !this.#context.names.allTokens) return;
     const { anyOf } = route.access;
-    const tokens = route.authenticators.flatMap((authenticator) => authenticator.tokens.entries());
-    if (tokens.some((token) => anyOf.some((name) => token.grants.has(name)))) return;
+    const { grants } = this.#context.authenticators;
+    if (route.authenticators.some((one) => anyOf.some((name) => grants.get(one.name)?.has(name)))) return;
     this.#findings.warn(
       'permission_unheld',
       node?.get('require') ?? null,

@@ -243,7 +243,7 @@ class Gathering {
     const document =
       text === null ? wholeFile(called, 'yaml_syntax', 'the file is not UTF-8 text') : parseDocument(text, called);
     const validated = validate(document, tokensFileSchema);
-    this.errors.push(...validated.issues);
+    for (const issue of validated.issues) this.errors.push(issue);
     return validated;
   }
 

@@ -83,21 +83,24 @@ function size(least: number, most: number) {
   return scalar(SIZE_FORM, 'bad_size', (text) => {
     const read = parseSize(text);
     return !read.ok || (read.value >= least && read.value <= most) ? read : refused(`allowed is ${form}`);
-  }).meta({ description: form, examples: ['16KiB'] });
+  }).meta({ description: form, pattern: '^[0-9]+(B|KiB|MiB|GiB)$', examples: ['16KiB'] });
 }
 
 const date = scalar(DATE_FORM, 'bad_date', parseDate).meta({
   id: 'date',
+  pattern: '^[0-9]{4}-[0-9]{2}-[0-9]{2}([Tt]|$)',
   description: DATE_FORM,
   examples: ['2027-01-01', '2027-01-01T08:00:00Z'],
 });
 const bind = scalar(BIND_FORM, 'bad_bind', parseBind).meta({
   id: 'bind',
+  pattern: ':[0-9]{1,5}$',
   description: BIND_FORM,
   examples: ['127.0.0.1:8443', '[::1]:8443'],
 });
 const upstream = scalar(UPSTREAM_FORM, 'bad_upstream', parseUpstream).meta({
   id: 'upstream',
+  pattern: '^(http://|unix:/)',
   description: UPSTREAM_FORM,
   examples: ['http://127.0.0.1:7833', 'unix:/run/queen.sock'],
 });
@@ -127,7 +130,12 @@ const path = scalar(PATH_FORM, 'bad_path', (text) => {
   if (read.ok) return parsed(read.pattern);
   if (/^[A-Za-z0-9_{]/.test(text)) return refused(read.problem, `write /${text}`);
   return refused(read.problem, /^\/(?:[A-Za-z0-9_-]+\/)*\*$/.test(text) ? `write ${text}*` : undefined);
-}).meta({ id: 'path', description: PATH_FORM, examples: ['/v1/jobs', '/v1/jobs/{job_id}/stream', '/dev/**'] });
+}).meta({
+  id: 'path',
+  pattern: '^/',
+  description: PATH_FORM,
+  examples: ['/v1/jobs', '/v1/jobs/{job_id}/stream', '/dev/**'],
+});
 
 /** A file or folder; resolved against the folder of the policy later. */
 const FILE_FORM = 'a path of a file, absolute or from the folder of this file';

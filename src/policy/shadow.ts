@@ -1,6 +1,6 @@
 import type { PathPattern } from './path-pattern.js';
 import type { Route } from './policy.js';
-import type { RouteTable } from './route-table.js';
+import type { RouteQuery, RouteTable } from './route-table.js';
 
 /** A segment and a method that no policy names: what holds for them holds for every one that isn't named. */
 const OTHER_SEGMENT = '\u0000';
@@ -29,19 +29,41 @@ export function shadowedRoutes(
 
 function coverers(route: Route, pattern: PathPattern, table: RouteTable, deepest: number): Route[] | null {
   const winners = new Set<Route>();
-  const methods = route.methods ?? [OTHER_METHOD];
-  const encodedSlash = route.encodedSlash && route.access.kind !== 'deny';
-  for (const segments of representatives(pattern, deepest)) {
-    for (const method of methods) {
-      for (const slash of encodedSlash ? [true, false] : [false]) {
-        const winner = table.match({ segments, method, encodedSlash: slash });
-        // Null cannot be: the route itself matches. Were it so, saying nothing is right.
-        if (winner === null || winner === route) return null;
-        winners.add(winner);
-      }
-    }
+  for (const query of queries(route, pattern, deepest)) {
+    // Null: an encoded slash that an earlier route would read as two segments. That one has the say.
+    const winner =
+      table.match(query) ?? table.match({ ...query, segments: decoded(query.segments), encodedSlash: false });
+    if (winner === null || winner === route) return null;
+    winners.add(winner);
   }
   return [...winners].sort((a, b) => a.index - b.index);
+}
+
+/** Requests that stand for all that the route matches. */
+function* queries(route: Route, pattern: PathPattern, deepest: number): Generator<RouteQuery> {
+  const methods = route.methods ?? [OTHER_METHOD];
+  const withSlashes = route.encodedSlash && route.access.kind !== 'deny';
+  for (const segments of representatives(pattern, deepest)) {
+    for (const method of methods) {
+      yield { segments, method, encodedSlash: false };
+      if (!withSlashes) continue;
+      for (const slashed of slashedForms(segments, deepest)) yield { segments: slashed, method, encodedSlash: true };
+    }
+  }
+}
+
+/** The path with encoded slashes in one of its free segments, or in all of them. */
+function* slashedForms(segments: readonly string[], deepest: number): Generator<string[]> {
+  const free = segments.flatMap((segment, index) => (segment === OTHER_SEGMENT ? [index] : []));
+  for (let slashes = 1; slashes <= deepest + 1 && free.length > 0; slashes++) {
+    const slashed = Array.from({ length: slashes + 1 }, () => OTHER_SEGMENT).join('/');
+    for (const chosen of free) yield segments.map((segment, index) => (index === chosen ? slashed : segment));
+    yield segments.map((segment) => (segment === OTHER_SEGMENT ? slashed : segment));
+  }
+}
+
+function decoded(segments: readonly string[]): string[] {
+  return segments.flatMap((segment) => segment.split('/'));
 }
 
 /**

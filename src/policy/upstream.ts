@@ -69,13 +69,16 @@ function parseSocket(path: string): Parsed<ParsedUpstream> {
 }
 
 function parseAuthority(text: string): Parsed<ParsedUpstream> {
-  const split = /^(\[[^[\]]*\]|[^:[\]]*)(?::(.*))?$/.exec(text);
-  if (split === null) {
+  if (!text.includes('[') && text.split(':').length > 2) {
+    const last = text.lastIndexOf(':');
+    const written = parseAddress(text.slice(0, last)) === null ? '::1' : text.slice(0, last);
     return refused(
-      `allowed is ${UPSTREAM_FORM}`,
-      text.includes('[') ? undefined : 'an IPv6 address stands in brackets: "http://[::1]:7833"',
+      'an IPv6 address stands in brackets',
+      `write "http://[${written}]:${/^\d+$/.test(text.slice(last + 1)) ? text.slice(last + 1) : 'PORT'}"`,
     );
   }
+  const split = /^(\[[^[\]]*\]|[^:[\]]*)(?::(.*))?$/.exec(text);
+  if (split === null) return refused(`allowed is ${UPSTREAM_FORM}`);
   const hostText = split[1] ?? '';
   const portText = split[2] ?? '80';
   if (hostText === '') return refused('the host is missing', 'write http://127.0.0.1:PORT');

@@ -145,7 +145,8 @@ class Reading {
     const open: Draft[] = [this.#tree];
     const holding: Draft[] = [];
     for (let node = open.pop(); node !== undefined; node = open.pop()) {
-      open.push(...node.items, ...node.entries.values());
+      for (const item of node.items) open.push(item);
+      for (const entry of node.entries.values()) open.push(entry);
       if (typeof node.value !== 'string') continue;
       const word = placeholderIn(node.value);
       if (word === null) continue;
