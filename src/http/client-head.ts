@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto';
-import { FIELD_VALUE, TOKEN, listMembers, lowerName } from './fields.js';
+import { isLoopback, isUnspecified, parseAddress } from '../net/address.js';
+import { FIELD_VALUE, TOKEN, listMembers, lowerName, withoutWhitespace } from './fields.js';
 import type { Authority } from './host.js';
 import { readAuthority, sameAuthority } from './host.js';
 
@@ -33,6 +34,7 @@ const DROPPED: ReadonlySet<string> = new Set([
   'trailer',
   'transfer-encoding',
   'upgrade',
+  'http2-settings',
   'server',
   // Would send clients around the guard (RFC 7838).
   'alt-svc',
@@ -49,12 +51,18 @@ export function clientHead(status: number, raw: readonly string[], context: Clie
   const fields: string[] = [];
   let nominated: readonly string[] = [];
   let contentLength: string | null = null;
+  let coded = false;
   let eventStream = false;
   for (let i = 0; i < raw.length; i += 2) {
     const name = lowerName(raw[i] ?? '');
     const value = raw[i + 1] ?? '';
     if (!TOKEN.test(name) || !FIELD_VALUE.test(value)) return null;
     if (name === 'connection') nominated = [...nominated, ...listMembers(value.toLowerCase())];
+    if (name === 'transfer-encoding') {
+      // Whatever is not plainly chunked is still in its coding when it gets here, and nobody would be told.
+      if (coded || withoutWhitespace(value).toLowerCase() !== 'chunked') return null;
+      coded = true;
+    }
     if (DROPPED.has(name)) continue;
     switch (name) {
       case 'content-length':
@@ -78,25 +86,30 @@ export function clientHead(status: number, raw: readonly string[], context: Clie
         fields.push(name, value);
     }
   }
-  fields.push('x-request-id', context.requestId);
-  return { status, fields: withoutNominated(fields, nominated), bodiless, eventStream };
+  // RFC 9112 §6.3: a message with both may be read in two ways.
+  if (coded && contentLength !== null) return null;
+  const kept = withoutNominated(fields, nominated);
+  kept.push('x-request-id', context.requestId);
+  return { status, fields: kept, bodiless, eventStream };
 }
 
 function withoutNominated(fields: string[], nominated: readonly string[]): string[] {
-  const names = nominated.filter(
-    (name) => name !== 'close' && name !== 'keep-alive' && name !== 'upgrade' && name !== 'content-length',
+  const names = new Set(
+    nominated.filter(
+      (name) => name !== 'close' && name !== 'keep-alive' && name !== 'upgrade' && name !== 'content-length',
+    ),
   );
-  if (names.length === 0) return fields;
+  if (names.size === 0) return fields;
   const kept: string[] = [];
   for (let i = 0; i < fields.length; i += 2) {
-    if (!names.includes(fields[i] ?? '')) kept.push(fields[i] ?? '', fields[i + 1] ?? '');
+    if (!names.has(fields[i] ?? '')) kept.push(fields[i] ?? '', fields[i + 1] ?? '');
   }
   return kept;
 }
 
 /** The upstream speaks plain HTTP and can't know that the client does not (RFC 6265 §4.1.2.5). */
 function secureCookie(value: string): string {
-  return /;\s*secure\s*(?:;|$)/i.test(value) ? value : `${value}; Secure`;
+  return /;[ \t]*secure[ \t]*(?:;|$)/i.test(value) ? value : `${value}; Secure`;
 }
 
 /**
@@ -104,14 +117,26 @@ function secureCookie(value: string): string {
  * upstream's scheme. Both become the origin that the client used. Other URLs are not ours to change.
  */
 function ownLocation(value: string, context: ClientHeadContext): string {
-  const found = /^http:\/\/([^/?#\\]*)(.*)$/is.exec(value);
+  const found = /^(?:http:)?\/\/([^/?#\\]*)([/?#].*)?$/is.exec(value);
   const authority = readAuthority(found?.[1] ?? '');
   if (found === null || authority === null) return value;
   const upstream = readAuthority(context.upstreamAuthority);
   const own =
-    (upstream !== null && sameAuthority(authority, upstream, 'http')) ||
+    (upstream !== null && sameService(authority, upstream)) ||
     authority.text.toLowerCase() === context.authority.text.toLowerCase();
   return own ? `${context.scheme}://${context.authority.text}${found[2] ?? ''}` : value;
+}
+
+/** An upstream at 127.0.0.1 may call itself localhost, ::1 or 0.0.0.0; sent to a client, that would mean its own machine. */
+function sameService(a: Authority, upstream: Authority): boolean {
+  if (sameAuthority(a, upstream, 'http')) return true;
+  return isThisMachine(a.name) && isThisMachine(upstream.name) && (a.port ?? 80) === (upstream.port ?? 80);
+}
+
+function isThisMachine(name: string): boolean {
+  if (name === 'localhost') return true;
+  const address = parseAddress(name);
+  return address !== null && (isLoopback(address) || isUnspecified(address));
 }
 
 export interface UpgradeContext extends ClientHeadContext {
@@ -131,7 +156,7 @@ export interface UpgradeContext extends ClientHeadContext {
  */
 export function upgradeHead(raw: readonly string[], context: UpgradeContext): string[] | null {
   let upgrade = 0;
-  let connection = false;
+  let nominated: readonly string[] = [];
   let accept: string | null = null;
   let subprotocol: string | null = null;
   const fields: string[] = [];
@@ -141,19 +166,19 @@ export function upgradeHead(raw: readonly string[], context: UpgradeContext): st
     if (!TOKEN.test(name) || !FIELD_VALUE.test(value)) return null;
     switch (name) {
       case 'upgrade':
-        if (value.trim().toLowerCase() !== 'websocket') return null;
+        if (withoutWhitespace(value).toLowerCase() !== 'websocket') return null;
         upgrade += 1;
         break;
       case 'connection':
-        connection = connection || listMembers(value.toLowerCase()).includes('upgrade');
+        nominated = [...nominated, ...listMembers(value.toLowerCase())];
         break;
       case 'sec-websocket-accept':
         if (accept !== null) return null;
-        accept = value.trim();
+        accept = withoutWhitespace(value);
         break;
       case 'sec-websocket-protocol':
-        if (subprotocol !== null || !context.subprotocols.includes(value.trim())) return null;
-        subprotocol = value.trim();
+        if (subprotocol !== null || !context.subprotocols.includes(withoutWhitespace(value))) return null;
+        subprotocol = withoutWhitespace(value);
         break;
       case 'sec-websocket-extensions':
         if (!extensionsOffered(value, context.extensions)) return null;
@@ -170,12 +195,13 @@ export function upgradeHead(raw: readonly string[], context: UpgradeContext): st
         if (!DROPPED.has(name)) fields.push(name, value);
     }
   }
-  if (upgrade !== 1 || !connection || accept !== acceptFor(context.key)) return null;
+  if (upgrade !== 1 || !nominated.includes('upgrade') || accept !== acceptFor(context.key)) return null;
+  const kept = withoutNominated(fields, nominated);
   const chosen = subprotocol ?? context.fallbackSubprotocol;
-  if (chosen !== null) fields.push('sec-websocket-protocol', chosen);
-  fields.push('upgrade', 'websocket', 'connection', 'Upgrade', 'sec-websocket-accept', accept);
-  fields.push('x-request-id', context.requestId);
-  return fields;
+  if (chosen !== null) kept.push('sec-websocket-protocol', chosen);
+  kept.push('upgrade', 'websocket', 'connection', 'Upgrade', 'sec-websocket-accept', accept);
+  kept.push('x-request-id', context.requestId);
+  return kept;
 }
 
 /** RFC 6455 §4.2.2: the fixed GUID is the protocol's. */
@@ -185,7 +211,7 @@ function acceptFor(key: string): string {
 
 function extensionsOffered(answered: string, offered: string | null): boolean {
   const names = (text: string): string[] =>
-    listMembers(text).map((member) => (member.split(';')[0] ?? '').trim().toLowerCase());
+    listMembers(text).map((member) => withoutWhitespace(member.split(';')[0] ?? '').toLowerCase());
   const known = offered === null ? [] : names(offered);
   return names(answered).every((name) => known.includes(name));
 }

@@ -20,29 +20,49 @@ const say = (role: FieldRole, names: string): void => {
 say('hop', 'connection keep-alive proxy-connection proxy-authorization proxy-authenticate te trailer');
 say('hop', 'transfer-encoding content-length upgrade http2-settings expect host');
 say('ours', 'x-auth-user x-auth-roles x-forwarded-for x-forwarded-proto x-forwarded-host x-real-ip x-request-id');
-say('believed', 'forwarded x-forwarded x-forwarded-port x-forwarded-server x-forwarded-prefix x-forwarded-scheme');
-say('believed', 'x-forwarded-ssl x-forwarded-user x-forwarded-email x-forwarded-groups x-forwarded-preferred-username');
-say('believed', 'x-forwarded-by x-forwarded-client-cert x-original-forwarded-for x-remote-user remote-user');
-say('believed', 'x-client-ip x-cluster-client-ip true-client-ip x-original-url x-original-uri x-original-host');
-say('believed', 'x-rewrite-url x-http-method x-http-method-override x-method-override');
+// Where the client is, and how it came.
+say(
+  'believed',
+  'forwarded x-forwarded x-original-forwarded-for x-client-ip client-ip x-cluster-client-ip true-client-ip',
+);
+say('believed', 'cf-connecting-ip fastly-client-ip x-envoy-external-address proxy-client-ip wl-proxy-client-ip');
+say('believed', 'x-scheme x-url-scheme front-end-https');
+// Who the client is: what authenticating proxies say to the services behind them.
+say('believed', 'remote-user x-remote-user x-webauth-user x-authenticated-user x-ssl-client-cert x-ssl-client-dn');
+// Which path or method is really meant. A header field named SCRIPT_NAME moves the path in gunicorn, which believes
+// whoever comes from loopback (forwarder_headers).
+say('believed', 'x-original-url x-original-uri x-original-host x-original-method x-rewrite-url x-envoy-original-path');
+say('believed', 'x-host x-http-host-override x-http-method x-http-method-override x-method-override');
+say('believed', 'script-name path-info x-script-name');
+// CVE-2025-29927: Next.js skips its middleware, and so its authorization. CVE-2025-61780: Rack::Sendfile.
+say('believed', 'x-middleware-subrequest x-sendfile-type x-accel-mapping');
 // https://httpoxy.org: CGI turns it into HTTP_PROXY.
 say('believed', 'proxy');
 say('credential', 'authorization x-api-key x-guardbee-token');
 
-/** Names with these prefixes are ours, whatever follows. */
-const OUR_PREFIX = 'x-guardbee-';
+/** Names with these prefixes are ours or believed, whatever follows: every proxy has added one to the second family. */
+const OUR_PREFIX = /^x-(?:guardbee|auth|forwarded)-/;
+/** Credentials of services behind us, which prove themselves; they say nothing that needs believing. */
+const THEIR_CREDENTIALS: ReadonlySet<string> = new Set(['x-auth-token', 'x-auth-key']);
+
+const UNUSUAL = /[^a-z0-9-]/;
+const SEPARATORS = /[^a-z0-9]/g;
+
+/**
+ * The name that a server of the CGI tradition can't tell from this one: `X_Auth_User` and `X-Auth-User` are both
+ * HTTP_X_AUTH_USER, and some (lighttpd) make `_` of every character that is no letter or digit. @param name lower case.
+ */
+export function cgiTwin(name: string): string {
+  return UNUSUAL.test(name) ? name.replaceAll(SEPARATORS, '-') : name;
+}
 
 /** @param name lower case. */
 export function fieldRole(name: string): FieldRole | null {
   const role = ROLES.get(name);
   if (role !== undefined) return role;
-  if (name.startsWith(OUR_PREFIX)) return 'ours';
-  // `X_Auth_User` and `X.Auth.User` become `X-Auth-User` in servers of the CGI tradition.
-  if (name.includes('_') || name.includes('.')) {
-    const twin = name.replaceAll(/[_.]/g, '-');
-    if (ROLES.has(twin) || twin.startsWith(OUR_PREFIX)) return 'believed';
-  }
-  return null;
+  if (OUR_PREFIX.test(name)) return THEIR_CREDENTIALS.has(name) ? null : 'ours';
+  if (!UNUSUAL.test(name)) return null;
+  return fieldRole(cgiTwin(name)) === null ? null : 'believed';
 }
 
 /** RFC 9110 §5.6.2. */
@@ -63,10 +83,26 @@ export function lowerName(name: string): string {
   return lower;
 }
 
-/** The members of a comma-separated list (RFC 9110 §5.6.1), trimmed; empty ones dropped. */
+/**
+ * Without the optional whitespace around (RFC 9110 §5.6.3: space and tab). `trim()` would cut more: `chunked` followed
+ * by a no-break space is chunked to it, and an unknown coding to Node's parser.
+ */
+export function withoutWhitespace(value: string): string {
+  let from = 0;
+  let to = value.length;
+  while (from < to && isWhitespace(value.charCodeAt(from))) from += 1;
+  while (to > from && isWhitespace(value.charCodeAt(to - 1))) to -= 1;
+  return value.slice(from, to);
+}
+
+function isWhitespace(code: number): boolean {
+  return code === 0x20 || code === 0x09;
+}
+
+/** The members of a comma-separated list (RFC 9110 §5.6.1), without whitespace around; empty ones dropped. */
 export function listMembers(value: string): string[] {
   return value
     .split(',')
-    .map((member) => member.trim())
+    .map(withoutWhitespace)
     .filter((member) => member !== '');
 }

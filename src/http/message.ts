@@ -1,5 +1,5 @@
 import type { DenialReason } from '../denial.js';
-import { FIELD_VALUE, TOKEN, fieldRole, listMembers, lowerName } from './fields.js';
+import { FIELD_VALUE, TOKEN, fieldRole, listMembers, lowerName, withoutWhitespace } from './fields.js';
 import { type Authority, readAuthority, sameAuthority } from './host.js';
 import { type Target, readTarget } from './target.js';
 
@@ -31,8 +31,10 @@ export function hasBody(framing: Framing): boolean {
 
 export interface WebSocketOffer {
   readonly key: string;
-  /** In the order offered. */
+  /** In the order offered, each once. */
   readonly subprotocols: readonly string[];
+  /** Sec-WebSocket-Extensions as sent, as one list; null where there was none. */
+  readonly extensions: string | null;
 }
 
 /** A request head that can be read one way only. The deciding code sees this, never the raw head. */
@@ -106,9 +108,11 @@ export function readMessage(raw: RawHead, limits: HeadLimits): MessageResult {
   let expect: string | null = null;
   let upgrade: string | null = null;
   let connection: string | null = null;
+  let persistence = false;
   let subprotocols: string | null = null;
   let webSocketKey: string | null = null;
   let webSocketVersion: string | null = null;
+  let extensions: string | null = null;
   let cookie: string | null = null;
   const out: string[] = [];
 
@@ -133,6 +137,8 @@ export function readMessage(raw: RawHead, limits: HeadLimits): MessageResult {
           expect = expect === null ? value : `${expect},${value}`;
         } else if (name === 'upgrade') {
           upgrade = upgrade === null ? value : `${upgrade},${value}`;
+        } else if (name === 'keep-alive' || name === 'proxy-connection') {
+          persistence = true;
         }
         break;
       case 'ours':
@@ -168,6 +174,8 @@ export function readMessage(raw: RawHead, limits: HeadLimits): MessageResult {
           webSocketKey = webSocketKey === null ? value : `${webSocketKey},${value}`;
         else if (name === 'sec-websocket-version')
           webSocketVersion = webSocketVersion === null ? value : `${webSocketVersion},${value}`;
+        else if (name === 'sec-websocket-extensions')
+          extensions = extensions === null ? value : `${extensions},${value}`;
         out.push(name, value);
         break;
     }
@@ -176,7 +184,7 @@ export function readMessage(raw: RawHead, limits: HeadLimits): MessageResult {
   if (size > limits.headBytes) return wrong('head_too_large');
 
   // RFC 9113 §8.2.2: connection-specific fields make an HTTP/2 message malformed.
-  if (protocol === '2' && (connection !== null || transferEncoding !== null || upgrade !== null)) {
+  if (protocol === '2' && (connection !== null || transferEncoding !== null || upgrade !== null || persistence)) {
     return wrong('malformed_head');
   }
   if (hosts > 1) return wrong('host_ambiguous');
@@ -196,7 +204,7 @@ export function readMessage(raw: RawHead, limits: HeadLimits): MessageResult {
   const nominated = connection === null ? [] : listMembers(connection).map((member) => member.toLowerCase());
   let webSocket: WebSocketOffer | null = null;
   if (upgrade !== null) {
-    if (upgrade.trim().toLowerCase() !== 'websocket') return wrong('upgrade_unsupported');
+    if (withoutWhitespace(upgrade).toLowerCase() !== 'websocket') return wrong('upgrade_unsupported');
     const sound =
       protocol === '1.1' &&
       method === 'GET' &&
@@ -208,9 +216,12 @@ export function readMessage(raw: RawHead, limits: HeadLimits): MessageResult {
     if (!sound || webSocketKey === null) return wrong('upgrade_malformed');
     const offered = subprotocols === null ? [] : listMembers(subprotocols);
     if (!offered.every((member) => TOKEN.test(member) || isBase64Token(member))) return wrong('upgrade_malformed');
-    webSocket = { key: webSocketKey, subprotocols: offered };
+    // RFC 6455 §4.1: each once. A credential in the list twice would be taken out once.
+    if (new Set(offered).size !== offered.length) return wrong('upgrade_malformed');
+    webSocket = { key: webSocketKey, subprotocols: offered, extensions };
   }
 
+  const forwarded = withoutNominated(out, nominated);
   return {
     ok: true,
     message: {
@@ -219,7 +230,7 @@ export function readMessage(raw: RawHead, limits: HeadLimits): MessageResult {
       method,
       target: addressed.target,
       authority: addressed.authority,
-      fields: withoutNominated(out, nominated),
+      fields: webSocket === null && subprotocols !== null ? withoutHandshake(forwarded) : forwarded,
       framing,
       expectsContinue,
       webSocket,
@@ -273,7 +284,7 @@ function readFraming(
   if (lengths > 1) return null;
   if (transferEncoding !== null) {
     if (contentLength !== null || raw.protocol !== '1.1') return null;
-    return transferEncoding.trim().toLowerCase() === 'chunked' ? { kind: 'streamed' } : null;
+    return withoutWhitespace(transferEncoding).toLowerCase() === 'chunked' ? { kind: 'streamed' } : null;
   }
   if (contentLength !== null) {
     if (!/^[0-9]{1,15}$/.test(contentLength)) return null;
@@ -300,12 +311,20 @@ function isBase64Token(member: string): boolean {
  * can't delete an identity or forwarding field by naming it there.
  */
 function withoutNominated(fields: string[], nominated: readonly string[]): string[] {
-  const names = nominated.filter((name) => name !== 'close' && name !== 'keep-alive' && name !== 'upgrade');
-  if (names.length === 0) return fields;
+  const names = new Set(nominated.filter((name) => name !== 'close' && name !== 'keep-alive' && name !== 'upgrade'));
+  return names.size === 0 ? fields : withoutFields(fields, (name) => names.has(name));
+}
+
+/** Outside a handshake these fields mean nothing, and the list of subprotocols may hold a credential. */
+function withoutHandshake(fields: string[]): string[] {
+  return withoutFields(fields, (name) => name.startsWith('sec-websocket-'));
+}
+
+function withoutFields(fields: readonly string[], drop: (name: string) => boolean): string[] {
   const kept: string[] = [];
   for (let i = 0; i < fields.length; i += 2) {
     const name = fields[i] ?? '';
-    if (!names.includes(name)) kept.push(name, fields[i + 1] ?? '');
+    if (!drop(name)) kept.push(name, fields[i + 1] ?? '');
   }
   return kept;
 }

@@ -21,9 +21,10 @@ export type TargetResult =
 const PLAIN = /^[A-Za-z0-9\-._~!$&'()*+,=:@/]*$/;
 const VISIBLE_ASCII = /^[\x21-\x7e]*$/;
 const ENCODED = /%([0-9A-Fa-f]{2})/g;
+const NOT_ASCII = /[\u0080-\uffff]/;
 const BROKEN_ENCODING = /%(?![0-9A-Fa-f]{2})/;
-/** `%25` before two hex digits: decodes to something that decodes again (`%252e` is `%2e` is `.`). */
-const NESTED_ENCODING = /%25[0-9A-Fa-f]{2}/i;
+/** Decoded text that decodes again: `%252e`, `%25%32%65` and `%252%65` are all `%2e`, which is `.` to a second reader. */
+const NESTED_ENCODING = /%(?:[0-9A-Fa-f]{2}|u[0-9A-Fa-f]{4})/i;
 
 const wrong = (reason: DenialReason): TargetResult => ({ ok: false, reason });
 
@@ -49,7 +50,7 @@ export function readTarget(text: string): TargetResult {
 
 function readUnusual(text: string, path: string, query: string | null): TargetResult {
   if (!VISIBLE_ASCII.test(path) || path.includes('#') || BROKEN_ENCODING.test(path)) return wrong('malformed_target');
-  if (/[\\;]/.test(path) || NESTED_ENCODING.test(path)) return wrong('ambiguous_path');
+  if (/[\\;]/.test(path)) return wrong('ambiguous_path');
   let encodedSlash = false;
   for (const [, hex] of path.matchAll(ENCODED)) {
     const byte = Number.parseInt(hex ?? '', 16);
@@ -60,6 +61,7 @@ function readUnusual(text: string, path: string, query: string | null): TargetRe
   for (const part of path.slice(1).split('/')) {
     const decoded = decode(part);
     if (decoded === null) return wrong('malformed_target');
+    if (NESTED_ENCODING.test(decoded) || isDotsInDisguise(decoded)) return wrong('ambiguous_path');
     // With an encoded slash the upstream may see more segments than we do: none of them may be empty or dots.
     const inner = decoded.includes('/') ? decoded.split('/') : null;
     if (inner !== null && (hasDotSegment(inner) || inner.includes(''))) return wrong('ambiguous_path');
@@ -71,6 +73,14 @@ function readUnusual(text: string, path: string, query: string | null): TargetRe
 
 function hasDotSegment(segments: readonly string[]): boolean {
   return segments.includes('.') || segments.includes('..');
+}
+
+/**
+ * U+FF0E, U+2024, U+2025 and the like are dots to readers that normalize (NFKC), with U+FF0F and U+FF3C as slashes
+ * around them. Such a slash alone is a letter of a name: Japanese file names have it because `/` may not stand there.
+ */
+function isDotsInDisguise(segment: string): boolean {
+  return NOT_ASCII.test(segment) && hasDotSegment(segment.normalize('NFKC').split(/[/\\]/));
 }
 
 /** UTF-8 percent-decoding; null where the bytes are not UTF-8 (overlong forms of `.` and `/` among them). */

@@ -1,3 +1,4 @@
+import { cgiTwin } from './fields.js';
 import type { Message } from './message.js';
 
 /** What guardbee itself says to the upstream. */
@@ -23,11 +24,13 @@ export interface UpstreamHeadContext {
 export function upstreamHead(message: Message, context: UpstreamHeadContext): string[] {
   const head: string[] = ['host', message.authority.text];
   const { fields } = message;
-  const { strip, credential, subprotocols } = context;
+  const { credential, subprotocols } = context;
+  const strip = twinsOf(context.strip);
+  const credentialTwin = credential === null ? null : cgiTwin(credential.field);
   for (let i = 0; i < fields.length; i += 2) {
     const name = fields[i] ?? '';
-    if (strip.has(name)) continue;
-    if (credential !== null && name === credential.field) continue;
+    const twin = cgiTwin(name);
+    if (strip.has(twin) || twin === credentialTwin) continue;
     if (subprotocols !== null && name === 'sec-websocket-protocol') continue;
     head.push(name, fields[i + 1] ?? '');
   }
@@ -44,4 +47,15 @@ export function upstreamHead(message: Message, context: UpstreamHeadContext): st
     head.push('content-length', String(message.framing.bytes));
   }
   return head;
+}
+
+const twins = new WeakMap<ReadonlySet<string>, ReadonlySet<string>>();
+
+/** What must not go on must not go on under a name that the upstream can't tell from it; made once for each set. */
+function twinsOf(names: ReadonlySet<string>): ReadonlySet<string> {
+  const known = twins.get(names);
+  if (known !== undefined) return known;
+  const made = new Set([...names].map(cgiTwin));
+  twins.set(names, made);
+  return made;
 }
