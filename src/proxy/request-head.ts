@@ -1,23 +1,43 @@
 import type { Permit } from '../gate/authorize.js';
 import { upstreamHead } from '../http/upstream-head.js';
 import { carrierField, withoutCredential } from '../identity/credential.js';
-import type { HttpListener, Route } from '../policy/policy.js';
+import type { Carrier, HttpListener, Route } from '../policy/policy.js';
 
-/** Fields that never go on, for a route of a listener; the sum of what the policy says, made once. */
-const strips = new WeakMap<Route, ReadonlySet<string>>();
+/** What is taken for ours on a route, and so goes no further; made once. */
+interface Withheld {
+  /** Fields that never go on: those of the carriers, and what the policy says. */
+  readonly fields: ReadonlySet<string>;
+  /** The list of subprotocols may hold a credential. */
+  readonly subprotocol: boolean;
+}
 
-function stripFor(listener: HttpListener, route: Route): ReadonlySet<string> {
-  const known = strips.get(route);
+const withheld = new WeakMap<Route, Withheld>();
+
+function withheldOn(listener: HttpListener, route: Route): Withheld {
+  const known = withheld.get(route);
   if (known !== undefined) return known;
-  const strip = new Set(listener.stripRequestHeaders);
-  for (const authenticator of route.authenticators) {
-    for (const carrier of authenticator.carriers) {
-      const field = carrierField(carrier);
-      if (field !== null) strip.add(field);
-    }
+  const carriers = carriersOf(listener, route);
+  const fields = new Set(listener.stripRequestHeaders);
+  for (const carrier of carriers) {
+    const field = carrierField(carrier);
+    if (field !== null) fields.add(field);
   }
-  strips.set(route, strip);
-  return strip;
+  const made = { fields, subprotocol: carriers.has('subprotocol') };
+  withheld.set(route, made);
+  return made;
+}
+
+/** A public route asks for no credential, but clients show on it what they show on the listener's other routes. */
+function carriersOf(listener: HttpListener, route: Route): ReadonlySet<Carrier> {
+  const routes = route.access.kind === 'public' ? listener.routes.routes : [route];
+  return new Set(routes.flatMap(({ authenticators }) => authenticators.flatMap(({ carriers }) => [...carriers])));
+}
+
+/** The subprotocols for the upstream, without the credential pair; null where the field goes on as it came. */
+export function offeredUpstream(permit: Permit): readonly string[] | null {
+  const { listener, message } = permit.admission;
+  if (message.webSocket === null || !withheldOn(listener, permit.route).subprotocol) return null;
+  return withoutCredential(message.webSocket.subprotocols);
 }
 
 /**
@@ -27,18 +47,16 @@ function stripFor(listener: HttpListener, route: Route): ReadonlySet<string> {
 export function requestHead(permit: Permit, requestId: string): string[] {
   const { admission, route } = permit;
   const { message, listener } = admission;
-  const offered = message.webSocket?.subprotocols ?? null;
-  const takesSubprotocol = route.authenticators.some((authenticator) => authenticator.carriers.has('subprotocol'));
   return upstreamHead(message, {
     client: admission.client,
     scheme: admission.scheme,
     requestId,
     identity: permit.identity,
-    strip: stripFor(listener, route),
+    strip: withheldOn(listener, route).fields,
     credential:
       route.upstreamAuth === null
         ? null
         : { field: route.upstreamAuth.field, value: route.upstreamAuth.value.reveal() },
-    subprotocols: offered !== null && takesSubprotocol ? withoutCredential(offered) : null,
+    subprotocols: offeredUpstream(permit),
   });
 }

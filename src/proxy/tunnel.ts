@@ -5,9 +5,9 @@ import type { FailureReason } from '../failure.js';
 import { type Permit, assertPermit } from '../gate/authorize.js';
 import { clientHead, upgradeHead } from '../http/client-head.js';
 import type { WebSocketOffer } from '../http/message.js';
-import { BEARER_SUBPROTOCOL, withoutCredential } from '../identity/credential.js';
+import { BEARER_SUBPROTOCOL } from '../identity/credential.js';
 import { rawFields, timeout } from './forward.js';
-import { requestHead } from './request-head.js';
+import { offeredUpstream, requestHead } from './request-head.js';
 import type { Respond } from './respond.js';
 import type { UpstreamPool, Upstreams } from './upstream.js';
 import { GivenUp, upstreamFailure } from './upstream-failure.js';
@@ -161,15 +161,14 @@ class TunnelHandler implements Dispatcher.DispatchHandler {
   }
 
   #upgradeContext(): Parameters<typeof upgradeHead>[1] {
-    const { message } = this.#permit.admission;
-    const bySubprotocol = this.#permit.carrier === 'subprotocol';
-    const at = message.fields.indexOf('sec-websocket-extensions');
+    const offered = this.#offer.subprotocols;
+    const subprotocols = offeredUpstream(this.#permit) ?? offered;
     return {
       ...this.#headContext(),
       key: this.#offer.key,
-      subprotocols: bySubprotocol ? withoutCredential(this.#offer.subprotocols) : this.#offer.subprotocols,
-      extensions: at === -1 ? null : (message.fields[at + 1] ?? null),
-      fallbackSubprotocol: bySubprotocol ? BEARER_SUBPROTOCOL : null,
+      subprotocols,
+      extensions: this.#offer.extensions,
+      fallbackSubprotocol: subprotocols.length < offered.length ? BEARER_SUBPROTOCOL : null,
     };
   }
 
