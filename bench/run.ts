@@ -168,9 +168,9 @@ log: { file: ${join(dir, 'access.log')} }
   } finally {
     for (const { child } of running) child.kill('SIGTERM');
     await Promise.all(
-      running.map(({ child }) =>
-        child.exitCode === null ? new Promise((resolve) => child.once('exit', resolve)) : null,
-      ),
+      running
+        .filter(({ child }) => child.exitCode === null)
+        .map(({ child }) => new Promise((resolve) => child.once('exit', resolve))),
     );
     rmSync(dir, { recursive: true, force: true });
   }

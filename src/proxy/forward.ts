@@ -22,7 +22,7 @@ export function forward(exchange: Exchange, permit: Permit, upstreams: Upstreams
   const handler = new ForwardHandler(exchange, permit, pool, client, respond);
   client.dispatch(
     {
-      method: message.method as Dispatcher.HttpMethod,
+      method: message.method,
       path: message.target.raw,
       headers: requestHead(permit, exchange.requestId),
       body: handler.body,

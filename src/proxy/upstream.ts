@@ -134,8 +134,7 @@ function checkedConnector(upstream: Upstream): buildConnector.connector {
     ...(upstream.mustBeLoopback && target.kind === 'tcp' ? { lookup: loopbackLookup } : {}),
     ...(target.kind === 'unix' ? { socketPath: target.path } : {}),
   };
-  // The type asks for what `connect` fills in itself (port, path).
-  const connect = buildConnector(options as buildConnector.BuildOptions);
+  const connect = buildConnector(options);
   if (!upstream.mustBeLoopback || target.kind === 'unix') return connect;
   return (request, callback) => {
     connect(request, (...result) => {
