@@ -12,6 +12,7 @@ import { exposureIssues } from '../server/exposure-issues.js';
 import { failedTests } from './check.js';
 import { EXIT, ending } from './exit-code.js';
 import { type PolicyOptions, namedPolicy, openPolicy, takesPolicy } from './policy-source.js';
+import { judgeNode } from './node-line.js';
 import { type Quickstart, QuickstartError, defaultStateDir, prepareQuickstart } from './quickstart.js';
 import type { Voice } from './voice.js';
 
@@ -77,9 +78,7 @@ async function serve(
     voice.err(renderIssues(more));
     return exitCodeFor(more);
   }
-  const known = new Set(
-    [...policy.authenticators.values()].flatMap((one) => one.tokens.entries().map((entry) => entry.sha256)),
-  );
+  const known = knownDigests(policy);
   const redactor = new Redactor({ knowsDigest: (digest) => known.has(digest) });
   const log = createLog(policy.log, redactor);
   const ended = endOfProcess(log);
@@ -105,6 +104,19 @@ async function serve(
   }
 }
 
+/** What the log must never show, by digest: every token of the policy, and every credential for an upstream. */
+function knownDigests(policy: Policy): ReadonlySet<string> {
+  const known = new Set<string>();
+  for (const { tokens } of policy.authenticators.values()) for (const { sha256 } of tokens.entries()) known.add(sha256);
+  for (const listener of policy.listeners) {
+    if (listener.type !== 'http') continue;
+    for (const { upstreamAuth } of listener.routes.routes) {
+      for (const digest of upstreamAuth?.value.digests() ?? []) known.add(digest);
+    }
+  }
+  return known;
+}
+
 function addressHint(quickstart: boolean): string {
   return quickstart
     ? '\n  fix: stop what listens there, or choose others: --listen 127.0.0.1:8444 --admin 127.0.0.1:9181'
@@ -119,6 +131,9 @@ function announce(app: App, policy: Policy, log: Log): void {
       `${warning.file}:${String(warning.line)}:${String(warning.column)} ${warning.key}: ${warning.message}`,
     );
   }
+  const node = judgeNode(process.versions.node, Date.now());
+  if (node.level !== 'ok')
+    log.warn('node.end_of_life', node.fix === null ? node.message : `${node.message}: ${node.fix}`);
   for (const at of app.serving) {
     log.info('listener.open', `listening on ${at.url}`, {
       'guardbee.listener': constant(at.listener),

@@ -19,6 +19,10 @@ export function forward(exchange: Exchange, permit: Permit, upstreams: Upstreams
   const { message } = permit.admission;
   const pool = upstreams.pool(permit.upstream);
   const client = pool.acquire();
+  if (client === null) {
+    respond.failure(exchange, 'upstream_saturated');
+    return;
+  }
   const handler = new ForwardHandler(exchange, permit, pool, client, respond);
   client.dispatch(
     {

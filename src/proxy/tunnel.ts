@@ -37,6 +37,10 @@ export function tunnel(
   if (message.webSocket === null) throw new TypeError('a tunnel needs a WebSocket handshake');
   const pool = upstreams.pool(permit.upstream);
   const connection = pool.acquire();
+  if (connection === null) {
+    respond.failure(exchange, 'upstream_saturated');
+    return;
+  }
   connection.dispatch(
     {
       method: 'GET',

@@ -19,6 +19,8 @@ export class NotLoopbackError extends Error {
 const IDLE_MS = 3_000;
 const CONNECT_MS = 5_000;
 const RESPONSE_HEAD_BYTES = 64 * 1024;
+/** Connections to one upstream at once; beyond them the answer is 503. Well above what one listener lets in. */
+const MOST_CONNECTIONS = 8_192;
 /** Idle clients kept for reuse; the rest are closed. */
 const MOST_IDLE = 256;
 
@@ -48,9 +50,12 @@ export class UpstreamPool {
     return this.#all.size;
   }
 
-  /** A client with nothing to do. Give it back with `release`, or `discard` it after any error. */
-  acquire(): Client {
-    return this.#idle.pop() ?? this.#open();
+  /**
+   * A client with nothing to do; null when there are too many already. Give it back with `release`, or `discard` it
+   * after any error.
+   */
+  acquire(): Client | null {
+    return this.#idle.pop() ?? (this.#all.size < MOST_CONNECTIONS ? this.#open() : null);
   }
 
   release(client: Client): void {

@@ -1,4 +1,5 @@
 import { inspect } from 'node:util';
+import { sha256Hex } from './digest.js';
 
 const MASK = '[secret]';
 
@@ -31,6 +32,15 @@ export class Secret {
   /** The secret itself. Callers are listed in `test/secret/reveal-golden-list.test.ts`. */
   reveal(): string {
     return this.#bytes.toString('utf8');
+  }
+
+  /**
+   * SHA-256 (64 lowercase hex digits) of the whole and of each word of it: a field value such as `Bearer TOKEN` is
+   * recognised in a log by its token alone. Digests are what a redactor may know.
+   */
+  digests(): string[] {
+    const text = this.#bytes.toString('utf8');
+    return [...new Set([text, ...text.split(/\s+/)])].filter((word) => word !== '').map(sha256Hex);
   }
 
   /** Overwrites the memory. Copies made by `reveal()` are strings, which Node cannot wipe (SECURITY.md says so). */
