@@ -1,6 +1,7 @@
 import type { Draft } from './draft.js';
 import type { Findings } from './findings.js';
 import { show } from './found.js';
+import { deepFreeze } from './freeze.js';
 import type { Material } from './material.js';
 import type { DeclaredNames } from './names.js';
 import { CARRIERS } from './policy.js';
@@ -93,7 +94,8 @@ function compileTokens(authenticator: string, entry: AuthenticatorEntry, node: D
         continue;
       }
       byDigest.set(token.sha256, tokenNode);
-      compiled.push(compileToken(authenticator, token, tokenNode, context));
+      // The table keeps it where nothing that freezes the policy comes.
+      compiled.push(deepFreeze(compileToken(authenticator, token, tokenNode, context)));
     }
   }
   return compiled;

@@ -284,9 +284,7 @@ class Reading {
         );
         return { ...base, kind: 'hole' };
       }
-      const items = node.items.map((item, index) =>
-        this.#read(item as ParsedNode, [...path, index], (item as ParsedNode).range[0]),
-      );
+      const items = node.items.map((item, index) => this.#read(item, [...path, index], item.range[0]));
       return { ...base, kind: 'list', items };
     }
     if (!isMap(node)) return { ...base, kind: 'hole' };
@@ -334,7 +332,7 @@ class Reading {
         );
         continue;
       }
-      const value = pair.value as ParsedNode | null;
+      const value = pair.value;
       const read: DocumentNode =
         value === null
           ? this.#readScalar(null, [keyAt, keyAt, keyAt], {

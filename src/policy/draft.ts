@@ -51,12 +51,12 @@ export class Draft {
 
   /** The node at this path, which is one of the tree as it is now. */
   at(path: readonly PropertyKey[]): Draft | null {
-    let node: Draft | undefined = this;
-    for (const part of path) {
-      node =
-        typeof part === 'number' ? node?.items[part] : typeof part === 'string' ? node?.entries.get(part) : undefined;
-    }
-    return node ?? null;
+    return path.reduce<Draft | null>((node, part) => (node === null ? null : node.#step(part)), this);
+  }
+
+  #step(part: PropertyKey): Draft | null {
+    if (typeof part === 'number') return this.items[part] ?? null;
+    return typeof part === 'string' ? (this.entries.get(part) ?? null) : null;
   }
 
   get(key: string): Draft | null {
@@ -113,8 +113,9 @@ export class Draft {
   }
 
   #taint(): void {
-    let node: Draft | null = this;
-    for (; node !== null && !node.tainted; node = node.parent) node.tainted = true;
+    if (this.tainted) return;
+    this.tainted = true;
+    if (this.parent !== null) this.parent.#taint();
   }
 }
 

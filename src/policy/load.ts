@@ -155,7 +155,7 @@ function takeFromEnvironment(env: NodeJS.ProcessEnv, name: string): string | und
   if (value !== undefined) {
     values.set(name, value);
     // Children would inherit it. /proc/PID/environ of this process keeps it (SECURITY.md says so).
-    delete env[name];
+    Reflect.deleteProperty(env, name);
   }
   return values.get(name);
 }

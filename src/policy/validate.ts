@@ -469,7 +469,7 @@ function optionsOf(issue: z.core.$ZodIssueInvalidUnion): readonly unknown[] {
 function hintForType(node: Draft, expected: string, allowed: string): string | undefined {
   const value = node.plain();
   const { path } = node.origin;
-  const key = String(path.findLast((part) => typeof part === 'string') ?? '');
+  const key = path.findLast((part) => typeof part === 'string') ?? '';
   if (allowed.startsWith('a reference to a secret')) {
     return `put it into a file of mode 0600 and write ${key}: { file: PATH }`;
   }

@@ -25,8 +25,8 @@ export interface Fixture {
   readonly file: string;
   readonly options: LoadOptions;
   /** Text without the name of the temporary folder. */
-  clean(text: string): string;
-  remove(): Promise<void>;
+  readonly clean: (text: string) => string;
+  readonly remove: () => Promise<void>;
 }
 
 export async function preparePolicy(source: string): Promise<Fixture> {
