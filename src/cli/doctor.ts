@@ -106,7 +106,8 @@ function fromIssue({ severity, code, file, line, column, key, message, hint }: I
     check: code === 'test_failed' ? 'test' : ISSUES[code] === 'policy' ? 'policy' : ISSUES[code],
     level: severity === 'error' ? 'fail' : 'warn',
     message: `${place}${key === '' ? '' : ` ${key}`}: ${message}`,
-    fix: hint ?? null,
+    fix:
+      code === 'test_failed' ? 'mend the rule or the test; guardbee explain says which line decides' : (hint ?? null),
   };
 }
 

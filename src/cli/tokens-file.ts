@@ -94,29 +94,33 @@ function refuseThird(tokens: Tokens, entry: NewEntry, file: string): void {
 
 /** The text with one entry more; null where none of the ways to write it gives what was there and the new one. */
 function appended(text: string, before: Tokens, entry: NewEntry): string | null {
-  const candidates =
-    before.length === 0
-      ? [`${lined(text)}tokens:\n  - ${entryText(entry)}\n`]
-      : [inBlock(text, entry), inFlow(text, entry)];
-  return candidates.find((candidate) => candidate !== null && holds(candidate, before, entry)) ?? null;
+  if (before.length === 0) return `${lined(text)}tokens:\n  - ${entryText(entry)}\n`;
+  for (const candidate of [...inBlock(text, entry), ...inFlow(text, entry)]) {
+    if (holds(candidate, before, entry)) return candidate;
+  }
+  return null;
 }
 
 const lined = (text: string): string => (text === '' || text.endsWith('\n') ? text : `${text}\n`);
 
 /** After `- …` lines: one more, with the dash in the same column. */
-function inBlock(text: string, entry: NewEntry): string | null {
+function inBlock(text: string, entry: NewEntry): string[] {
   const dash = /^([ \t]*)-[ \t]/m.exec(text)?.[1];
-  return dash === undefined ? null : `${lined(text)}${dash}- ${entryText(entry)}\n`;
+  return dash === undefined ? [] : [`${lined(text)}${dash}- ${entryText(entry)}\n`];
 }
 
-/** Before the last `]`, which closes the list in `tokens: [ … ]` and in JSON. */
-function inFlow(text: string, entry: NewEntry): string | null {
-  const close = text.lastIndexOf(']');
-  if (close === -1) return null;
-  const upTo = text.slice(0, close);
-  const list = upTo.trimEnd();
-  const comma = list.endsWith(',') ? '' : ',';
-  return `${list}${comma} ${entryText(entry)}${upTo.slice(list.length)}${text.slice(close)}`;
+/** What closes the list in `tokens: [ … ]` and in JSON is near the end; only comments can hold more brackets. */
+const MOST_BRACKETS = 20;
+
+/** Before a `]`, from the last one on. */
+function* inFlow(text: string, entry: NewEntry): Generator<string> {
+  let close = text.lastIndexOf(']');
+  for (let tries = 0; close > 0 && tries < MOST_BRACKETS; tries++) {
+    const upTo = text.slice(0, close);
+    const list = upTo.trimEnd();
+    yield `${list}${list.endsWith(',') ? '' : ','} ${entryText(entry)}${upTo.slice(list.length)}${text.slice(close)}`;
+    close = text.lastIndexOf(']', close - 1);
+  }
 }
 
 function holds(text: string, before: Tokens, entry: NewEntry): boolean {
