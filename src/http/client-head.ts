@@ -67,6 +67,8 @@ export function clientHead(status: number, raw: readonly string[], context: Clie
     switch (name) {
       case 'content-length':
         if (!/^[0-9]{1,16}$/.test(value) || (contentLength !== null && contentLength !== value)) return null;
+        // RFC 9110 §8.6: a 204 has none; bytes that follow it after all would be the next answer.
+        if (status === 204 && !/^0+$/.test(value)) return null;
         if (contentLength !== null || status === 204) continue;
         contentLength = value;
         fields.push(name, value);

@@ -29,7 +29,10 @@ const BY_CODE: Readonly<Record<string, FailureReason>> = {
   UND_ERR_HEADERS_TIMEOUT: 'upstream_timeout',
   UND_ERR_BODY_TIMEOUT: 'upstream_timeout',
   UND_ERR_HEADERS_OVERFLOW: 'upstream_malformed',
-  UND_ERR_RES_CONTENT_LENGTH_MISMATCH: 'upstream_gone',
+  // The framing contradicts the stated length; an answer that merely stops is UND_ERR_SOCKET.
+  UND_ERR_RES_CONTENT_LENGTH_MISMATCH: 'upstream_malformed',
+  // undici asserts what it takes for granted of an answer: a status of 100 at least, a 101 with Connection and Upgrade.
+  ERR_ASSERTION: 'upstream_malformed',
   UND_ERR_REQ_CONTENT_LENGTH_MISMATCH: 'client_body_broken',
   UND_ERR_SOCKET: 'upstream_gone',
   ECONNRESET: 'upstream_gone',

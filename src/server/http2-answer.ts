@@ -35,9 +35,9 @@ export class Http2Answer implements Answer {
       process.nextTick(() => stream.destroy());
     });
     stream.once('close', () => {
-      // A client may close the connection on seeing the last frame, before Node reports `finish`: nothing was left to send.
-      const sent = stream.writableFinished || (stream.writableEnded && stream.writableLength === 0);
-      this.#onStreamClose(stream.rstCode === constants.NGHTTP2_NO_ERROR && sent);
+      // No error and an end: the last frame is out, and the stream closed because of it. Node reports `finish` and empties
+      // `writableLength` only after that, or never, where the client closes the connection on seeing the last frame.
+      this.#onStreamClose(stream.rstCode === constants.NGHTTP2_NO_ERROR && stream.writableEnded);
     });
   }
 
@@ -80,7 +80,8 @@ export class Http2Answer implements Answer {
   }
 
   abort(): void {
-    this.#stream.close(constants.NGHTTP2_INTERNAL_ERROR);
+    // Not `close`: that ends the body first, and the client would take what it has for the whole.
+    this.#stream.destroy(new Error('the answer was cut'));
   }
 
   /** RFC 9113 §8.1: a complete answer to an incomplete request ends with a reset of NO_ERROR. */
