@@ -1,4 +1,4 @@
-import { isUnspecified, sameAddress } from '../net/address.js';
+import { isUnspecified, parseAddress, sameAddress } from '../net/address.js';
 import { CidrSet } from '../net/cidr-set.js';
 import type { CidrRange } from '../net/cidr.js';
 import { Secret } from '../secret/secret.js';
@@ -153,8 +153,9 @@ class Upstreams {
   }
 
   /** Checks where the upstream is; `node` is that of its text. */
-  compile(upstream: ParsedUpstream, remoteAllowed: boolean, node: Draft | null): Upstream {
+  compile(upstream: ParsedUpstream, own: ParsedBind, remoteAllowed: boolean, node: Draft | null): Upstream {
     if (!remoteAllowed) this.#checkLoopback(upstream, node);
+    this.#checkNotItself(upstream, own, node);
     const mustBeLoopback = upstream.nearness === 'loopback' || !remoteAllowed;
     const key = `${mustBeLoopback} ${upstream.name}`;
     const known = this.#byKey.get(key);
@@ -163,6 +164,20 @@ class Upstreams {
     const compiled: Upstream = { name, authority, target, mustBeLoopback };
     this.#byKey.set(key, compiled);
     return compiled;
+  }
+
+  /** A service that moved nowhere when guardbee took its port. */
+  #checkNotItself({ name, target }: ParsedUpstream, own: ParsedBind, node: Draft | null): void {
+    if (target.kind !== 'tcp' || target.port !== own.port) return;
+    const address = parseAddress(target.host === 'localhost' ? '127.0.0.1' : target.host);
+    if (address === null || !(sameAddress(address, own.address) || isUnspecified(own.address))) return;
+    this.#context.findings.error(
+      'upstream_is_listener',
+      node,
+      'value',
+      `${name} is where this listener itself listens (${formatBind(own)}), so requests would go round in a circle`,
+      'let the service listen on another port, and write that here',
+    );
   }
 
   #checkLoopback(upstream: ParsedUpstream, node: Draft | null): void {
@@ -215,7 +230,7 @@ class ListenerCompilation {
     const ownUpstream =
       entry.upstream === undefined
         ? null
-        : this.#upstreams.compile(entry.upstream, this.#remoteUpstream, node.get('upstream'));
+        : this.#upstreams.compile(entry.upstream, entry.bind, this.#remoteUpstream, node.get('upstream'));
     const ownAuth = this.#compileUpstreamAuth(entry.upstream_auth, node.get('upstream_auth'));
     const ownAuthenticators = this.#compileAuthenticate(entry.authenticate, node);
 
@@ -236,7 +251,7 @@ class ListenerCompilation {
       const upstream =
         route.upstream === undefined
           ? ownUpstream
-          : this.#upstreams.compile(route.upstream, this.#remoteUpstream, routeNode.get('upstream'));
+          : this.#upstreams.compile(route.upstream, entry.bind, this.#remoteUpstream, routeNode.get('upstream'));
       if (access.kind !== 'deny' && upstream === null && !routeNode.dropped.has('upstream')) {
         withoutUpstream.push(route.name);
       }

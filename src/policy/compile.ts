@@ -201,6 +201,9 @@ function listenerOf(
     return null;
   }
   if (http.length === 1 && names.listeners.size === listeners.length) return http[0] ?? null;
+  if (http.length === 0 && tree.get('listeners')?.tainted === false) {
+    findings.error('wrong_value', node, 'key', 'there is no http listener whose rules could be tested');
+  }
   if (http.length > 1) {
     findings.missing(
       node,

@@ -133,5 +133,5 @@ function standInNode(value: StandIn, near: DocumentNode, path: readonly PathPart
     );
     return { ...base, kind: 'map', entries: new Map(entries) };
   }
-  return { ...base, kind: 'scalar', value: value as string | number | boolean };
+  return { ...base, kind: 'scalar', value };
 }

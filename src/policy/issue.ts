@@ -67,6 +67,7 @@ export const ISSUES = Object.freeze({
   bind_without_authentication: 'bind',
   upstream_not_loopback: 'bind',
   upstream_exposed: 'bind',
+  upstream_is_listener: 'bind',
   secret_missing: 'secret',
   secret_empty: 'secret',
   secret_too_open: 'secret',
