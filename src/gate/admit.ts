@@ -1,4 +1,5 @@
 import type { DenialReason } from '../denial.js';
+import { withoutWhitespace } from '../http/fields.js';
 import type { Message } from '../http/message.js';
 import type { Address } from '../net/address.js';
 import { formatAddress } from '../net/address.js';
@@ -63,8 +64,12 @@ export function admit(listener: HttpListener, message: Message, peer: Address): 
   return { admitted: true, listener, message, route, client: at, scheme, requestId };
 }
 
-/** X-Forwarded-Proto of a trusted proxy: the nearest to the client is the first. */
+/**
+ * X-Forwarded-Proto of a trusted proxy. Where it is a list, one proxy adds to what another or the client itself said;
+ * which of them to believe nobody knows, so they must agree.
+ */
 function readScheme(value: string): 'http' | 'https' | null {
-  const first = (value.split(',')[0] ?? '').trim().toLowerCase();
-  return first === 'http' || first === 'https' ? first : null;
+  const [first, ...others] = value.split(',').map((member) => withoutWhitespace(member).toLowerCase());
+  if (first !== 'http' && first !== 'https') return null;
+  return others.every((other) => other === first) ? first : null;
 }

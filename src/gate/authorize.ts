@@ -4,6 +4,9 @@ import type { Identity } from '../identity/identity.js';
 import type { Carrier, Route, Upstream } from '../policy/policy.js';
 import type { Admission } from './admit.js';
 
+/** Known to this file alone: a permit leads to its class by `constructor`, but not to this. */
+const AUTHORIZED = Symbol('authorized');
+
 /**
  * The answer "yes". Only `authorize`, in this file, can make one (the class is not exported), and `forward` and
  * `tunnel` take nothing else: nobody can forget to ask.
@@ -20,7 +23,13 @@ class GrantedPermit {
   readonly carrier: Carrier | null;
   readonly fingerprint: string | null;
 
-  constructor(admission: Admission, upstream: Upstream, proved: (Authentication & { ok: true }) | null) {
+  constructor(
+    by: typeof AUTHORIZED,
+    admission: Admission,
+    upstream: Upstream,
+    proved: (Authentication & { ok: true }) | null,
+  ) {
+    if (by !== AUTHORIZED) throw new TypeError('only authorize makes permits');
     this.admission = admission;
     this.route = admission.route;
     this.upstream = upstream;
@@ -68,12 +77,13 @@ export function authorize(admission: Admission, authentication: Authentication |
     fingerprint,
   });
   if (route.upstream === null) return no('route_denied', null, null);
-  if (route.access.kind === 'public') return new GrantedPermit(admission, route.upstream, null);
+  if (route.access.kind === 'public') return new GrantedPermit(AUTHORIZED, admission, route.upstream, null);
   if (authentication === null) return no('credential_missing', null, null);
   if (!authentication.ok) return no(authentication.reason, null, authentication.fingerprint);
   if (route.access.kind === 'require') {
     for (const name of route.access.anyOf) {
-      if (authentication.identity.grants.has(name)) return new GrantedPermit(admission, route.upstream, authentication);
+      if (authentication.identity.grants.has(name))
+        return new GrantedPermit(AUTHORIZED, admission, route.upstream, authentication);
     }
   }
   return no('permission_missing', authentication.identity, authentication.fingerprint);

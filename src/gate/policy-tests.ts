@@ -70,13 +70,18 @@ export function suppose(policy: Policy, request: SupposedRequest, nowMs: number)
 
 function supposedFields(listener: HttpListener, request: SupposedRequest): string[] {
   const first = listener.hosts === null ? undefined : [...listener.hosts][0];
-  const fields = ['host', request.host ?? first ?? 'localhost'];
+  const fields = ['host', request.host ?? (first === undefined ? 'localhost' : inHostField(first))];
   // The key is that of RFC 6455 §1.3.
   if (request.upgrade) {
     fields.push('connection', 'Upgrade', 'upgrade', 'websocket', 'sec-websocket-version', '13');
     fields.push('sec-websocket-key', 'dGhlIHNhbXBsZSBub25jZQ==');
   }
   return fields;
+}
+
+/** An entry of `hosts` as the Host field says it: an IPv6 address stands in brackets (RFC 3986 §3.2.2). */
+function inHostField(host: string): string {
+  return host.includes(':') ? `[${host}]` : host;
 }
 
 function proveSupposed(as: SupposedRequest['as'], policy: Policy): Prove {

@@ -1,0 +1,158 @@
+import assert from 'node:assert/strict';
+import { type Address, parseAddress } from '../../src/net/address.js';
+import { CidrSet } from '../../src/net/cidr-set.js';
+import { parseCidr } from '../../src/net/cidr.js';
+import { type PathPattern, parsePathPattern } from '../../src/policy/path-pattern.js';
+import type {
+  Authenticator,
+  BearerAuthenticator,
+  Carrier,
+  HttpListener,
+  Route,
+  RouteAccess,
+  TokenEntry,
+  Upstream,
+} from '../../src/policy/policy.js';
+import { CARRIERS } from '../../src/policy/policy.js';
+import { RouteTable } from '../../src/policy/route-table.js';
+import { TokenTable } from '../../src/policy/token-table.js';
+import { Secret } from '../../src/secret/secret.js';
+import { sha256Hex } from '../../src/secret/digest.js';
+
+/** Compiled policies, built without their text: what the gate is told, and nothing more. */
+
+export const NOW = Date.UTC(2026, 0, 1);
+const NOWHERE = { line: 0, column: 0 };
+
+export const UPSTREAM: Upstream = {
+  name: '127.0.0.1:7833',
+  authority: '127.0.0.1:7833',
+  target: { kind: 'tcp', host: '127.0.0.1', port: 7833 },
+  mustBeLoopback: true,
+};
+
+export function address(text: string): Address {
+  const parsed = parseAddress(text);
+  assert.ok(parsed !== null, text);
+  return parsed;
+}
+
+export function ranges(...texts: readonly string[]): CidrSet {
+  return new CidrSet(
+    texts.map((text) => {
+      const read = parseCidr(text);
+      assert.ok(read.ok, text);
+      return read.range;
+    }),
+  );
+}
+
+export interface TokenParts {
+  readonly token: string;
+  readonly name?: string;
+  readonly roles?: readonly string[];
+  readonly grants?: readonly string[];
+  readonly notBeforeMs?: number;
+  readonly notAfterMs?: number;
+}
+
+export function tokenEntry(parts: TokenParts, authenticator = 'keys'): TokenEntry {
+  const roles = parts.roles ?? ['operator'];
+  return {
+    name: parts.name ?? 'keeper',
+    authenticator,
+    sha256: sha256Hex(parts.token),
+    roles,
+    grants: new Set([...roles, ...(parts.grants ?? ['read', 'write'])]),
+    notBeforeMs: parts.notBeforeMs ?? -Infinity,
+    notAfterMs: parts.notAfterMs ?? Infinity,
+  };
+}
+
+export function bearer(
+  entries: readonly TokenEntry[],
+  carriers: readonly Carrier[] = CARRIERS,
+  name = 'keys',
+): BearerAuthenticator {
+  return { type: 'bearer', name, realm: 'guardbee', carriers: new Set(carriers), tokens: new TokenTable(entries) };
+}
+
+export interface RouteParts {
+  readonly name?: string;
+  readonly path: string;
+  readonly methods?: readonly string[];
+  readonly access?: 'public' | 'deny' | readonly string[];
+  readonly from?: readonly string[];
+  readonly encodedSlash?: boolean;
+  readonly authenticators?: readonly Authenticator[];
+  readonly upstream?: Upstream | null;
+  readonly upstreamAuth?: { readonly field: string; readonly value: string };
+}
+
+export interface CompiledRoute {
+  readonly route: Route;
+  readonly pattern: PathPattern;
+}
+
+export function compileRoutes(
+  list: readonly RouteParts[],
+  authenticators: readonly Authenticator[] = [],
+): CompiledRoute[] {
+  return list.map((parts, index) => {
+    const read = parsePathPattern(parts.path);
+    assert.ok(read.ok, parts.path);
+    const access = accessOf(parts.access ?? ['read']);
+    const upstream = parts.upstream === undefined ? UPSTREAM : parts.upstream;
+    const route: Route = {
+      name: parts.name ?? `route-${index}`,
+      index,
+      listener: 'main',
+      position: { line: index + 1, column: 1 },
+      pattern: parts.path,
+      methods: parts.methods === undefined ? null : new Set(parts.methods),
+      access,
+      from: parts.from === undefined ? null : ranges(...parts.from),
+      upstream: access.kind === 'deny' ? null : upstream,
+      upstreamAuth:
+        parts.upstreamAuth === undefined
+          ? null
+          : { field: parts.upstreamAuth.field, value: Secret.fromText(parts.upstreamAuth.value) },
+      authenticators: access.kind === 'require' ? (parts.authenticators ?? authenticators) : [],
+      encodedSlash: parts.encodedSlash ?? false,
+      bodyMs: 30_000,
+      upstreamMs: 60_000,
+    };
+    return { route, pattern: read.pattern };
+  });
+}
+
+function accessOf(access: 'public' | 'deny' | readonly string[]): RouteAccess {
+  if (access === 'public' || access === 'deny') return { kind: access };
+  return { kind: 'require', anyOf: access };
+}
+
+export interface ListenerParts {
+  readonly routes: readonly RouteParts[];
+  readonly authenticators?: readonly Authenticator[];
+  readonly hosts?: readonly string[];
+  readonly allowFrom?: readonly string[];
+  readonly trustedProxies?: readonly string[];
+  readonly stripRequestHeaders?: readonly string[];
+}
+
+export function listenerOf(parts: ListenerParts): HttpListener {
+  return {
+    type: 'http',
+    name: 'main',
+    position: NOWHERE,
+    bind: { host: '127.0.0.1', port: 0, loopback: true, position: NOWHERE },
+    hosts: parts.hosts === undefined ? null : new Set(parts.hosts),
+    tls: null,
+    allowFrom: parts.allowFrom === undefined ? null : ranges(...parts.allowFrom),
+    trustedProxies: ranges(...(parts.trustedProxies ?? [])),
+    routes: new RouteTable(compileRoutes(parts.routes, parts.authenticators)),
+    limits: { headBytes: 16 * 1024, headFields: 100, connections: 100 },
+    timeouts: { handshakeMs: 10_000, headMs: 10_000, bodyMs: 30_000, upstreamMs: 60_000, keepAliveMs: 60_000 },
+    stripRequestHeaders: new Set(parts.stripRequestHeaders ?? []),
+  };
+}
