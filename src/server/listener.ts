@@ -2,12 +2,12 @@ import { constants as cryptoConstants } from 'node:crypto';
 import type { ServerHttp2Session } from 'node:http2';
 import { type AddressInfo, type Server, type Socket, createServer } from 'node:net';
 import type { Duplex } from 'node:stream';
-import { type SecureContext, type TlsOptions, createServer as createTlsServer } from 'node:tls';
+import { type TlsOptions, createServer as createTlsServer } from 'node:tls';
 import type { DenialReason } from '../denial.js';
 import { peerAllowed } from '../gate/admit.js';
 import { formatAddress, parsePeerAddress } from '../net/address.js';
 import type { HttpListener, Listener, RedirectListener } from '../policy/policy.js';
-import type { Secret } from '../secret/secret.js';
+import type { SniContexts } from './certificate.js';
 import type { Peer, Surroundings } from './handle.js';
 import { type Http1Hooks, http1Server } from './http1.js';
 import { http2Server } from './http2.js';
@@ -26,13 +26,6 @@ export interface ConnectionEvents {
     reason: DenialReason,
     requestId: string,
   ): void;
-}
-
-/** Certificate and key of a TLS listener, for clients that name no host, and the choice by SNI for the others. */
-export interface TlsMaterial {
-  readonly certPem: string;
-  readonly key: Secret;
-  select(servername: string): SecureContext;
 }
 
 export interface OpenListener {
@@ -56,7 +49,7 @@ export const TLS_OPTIONS: Readonly<TlsOptions> = Object.freeze({
 /** Opens one listener of the policy. Rejects with the system's error when the address can't be had. */
 export async function openListener(
   listener: Listener,
-  tls: TlsMaterial | null,
+  tls: SniContexts | null,
   around: Surroundings,
   events: ConnectionEvents,
 ): Promise<OpenListener> {
@@ -158,6 +151,8 @@ function speakHttp(listener: HttpListener, scheme: 'http' | 'https', around: Sur
   return {
     accept: (socket, isHttp2) => {
       if (isHttp2) {
+        // A connection of many streams has no use for a half-close; left half open, it would outlive its client.
+        socket.allowHalfOpen = false;
         http2.emit('connection', socket);
         return;
       }
@@ -203,13 +198,12 @@ function speakRedirect(listener: RedirectListener, around: Surroundings, hooks: 
 
 function secureServer(
   listener: HttpListener,
-  tls: TlsMaterial,
+  tls: SniContexts,
   events: ConnectionEvents,
 ): ReturnType<typeof createTlsServer> {
   const server = createTlsServer({
     ...TLS_OPTIONS,
-    cert: tls.certPem,
-    key: tls.key.reveal(),
+    ...tls.defaultOptions(),
     ALPNProtocols: ['h2', 'http/1.1'],
     handshakeTimeout: listener.timeouts.handshakeMs,
     SNICallback: (servername, callback) => {
