@@ -2,7 +2,6 @@
  * How a message shows what it found. What may be a secret is told by its kind and length alone: by the key it stands
  * under, and by its look, since a token also ends up under the wrong key.
  */
-import type { Parsed } from './parsed.js';
 import type { PathPart } from './document.js';
 
 /** Longer texts are not shown: nobody reads them, and a line of log should stay a line. */
@@ -85,6 +84,3 @@ export function dotted(path: readonly PathPart[]): string {
 export function either(words: readonly string[]): string {
   return words.length < 2 ? words.join('') : `${words.slice(0, -1).join(', ')} or ${words.at(-1) ?? ''}`;
 }
-
-/** The part of a refused text that a message needs. */
-export type Refusal = Extract<Parsed<unknown>, { ok: false }>;

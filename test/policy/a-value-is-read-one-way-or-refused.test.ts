@@ -6,7 +6,8 @@ import { didYouMean } from '../../src/policy/did-you-mean.js';
 import { parseDuration } from '../../src/policy/duration.js';
 import { parseFieldName } from '../../src/policy/field-name.js';
 import { parseHostName } from '../../src/policy/host-name.js';
-import { parseName } from '../../src/policy/name.js';
+import { NAME } from '../../src/policy/name.js';
+import { parsed, refused } from '../../src/policy/parsed.js';
 import type { Parsed } from '../../src/policy/parsed.js';
 import { formatSize, parseSize } from '../../src/policy/size.js';
 import { parseUpstream } from '../../src/policy/upstream.js';
@@ -93,7 +94,7 @@ table('date', parseDate, [
   ['never', no()],
 ]);
 
-table('name', parseName, [
+table('name', (text) => (NAME.test(text) ? parsed(text) : refused('no name')), [
   ['a', 'a'],
   ['jobs.read:all-x_1', 'jobs.read:all-x_1'],
   ['a'.repeat(64), 'a'.repeat(64)],
