@@ -196,7 +196,8 @@ export class LineSink {
       }
     }
     // What came meanwhile may wait for company, like everything else.
-    if (this.#chunk !== null || this.#hurry || this.#waiting.length >= this.#options.flushBytes) this.#next();
+    const enough = this.#waiting.length >= this.#options.flushBytes;
+    if (this.#chunk !== null || this.#hurry || this.#idle.length > 0 || enough) this.#next();
     else if (this.#waiting !== '' && this.#timer === null) this.#wait();
   }
 

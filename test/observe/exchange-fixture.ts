@@ -1,0 +1,108 @@
+import type { ExchangeRecord } from '../../src/exchange-record.js';
+import type { Identity } from '../../src/identity/identity.js';
+import { CidrSet } from '../../src/net/cidr-set.js';
+import { parsePathPattern } from '../../src/policy/path-pattern.js';
+import type { HttpListener, Policy, Route, Upstream } from '../../src/policy/policy.js';
+import { RouteTable } from '../../src/policy/route-table.js';
+
+export const UPSTREAM: Upstream = {
+  name: '127.0.0.1:7833',
+  authority: '127.0.0.1:7833',
+  target: { kind: 'tcp', host: '127.0.0.1', port: 7833 },
+  mustBeLoopback: true,
+};
+
+const POSITION = { line: 1, column: 1 };
+
+export function route(name: string, pattern = '/v1/jobs'): Route {
+  return {
+    name,
+    index: 0,
+    listener: 'queen',
+    position: POSITION,
+    pattern,
+    methods: null,
+    access: { kind: 'require', anyOf: ['run'] },
+    from: null,
+    upstream: UPSTREAM,
+    upstreamAuth: null,
+    authenticators: [],
+    encodedSlash: false,
+    bodyMs: 30_000,
+    upstreamMs: 60_000,
+  };
+}
+
+export const SUBMIT = route('submit');
+
+export const ALICE: Identity = {
+  name: 'alice',
+  authenticator: 'keys',
+  roles: ['operator', 'viewer'],
+  grants: new Set(['operator', 'viewer', 'run']),
+  expiresAtMs: Infinity,
+};
+
+/** An ordinary request that was answered. */
+export const EXCHANGE: ExchangeRecord = {
+  requestId: '0b6f1c1e-9a4b-4f0e-8f3a-5b1c2d3e4f50',
+  startedAtMs: Date.UTC(2026, 6, 29, 12, 0, 0, 5),
+  durationMs: 3.25,
+  listener: 'queen',
+  scheme: 'https',
+  protocol: '1.1',
+  method: 'POST',
+  path: '/v1/jobs',
+  query: 'wait=1',
+  host: 'queen.lan:7833',
+  userAgent: 'curl/8.5.0',
+  peer: '10.0.0.1',
+  client: '192.168.1.5',
+  route: SUBMIT,
+  identity: ALICE,
+  credentialFingerprint: 'ab12cd',
+  outcome: { kind: 'permitted' },
+  status: 200,
+  upstream: '127.0.0.1:7833',
+  upstreamMs: 2.5,
+  bytesIn: 12,
+  bytesOut: 3456,
+  stream: 'none',
+};
+
+export function policyWith(routes: readonly Route[], version = 'abcdef123456'): Policy {
+  const entries = routes.map((one) => {
+    const parsed = parsePathPattern(one.pattern);
+    if (!parsed.ok) throw new TypeError(parsed.problem);
+    return { route: one, pattern: parsed.pattern };
+  });
+  const listener: HttpListener = {
+    type: 'http',
+    name: 'queen',
+    position: POSITION,
+    bind: { host: '127.0.0.1', port: 7833, loopback: true, position: POSITION },
+    hosts: null,
+    tls: null,
+    allowFrom: null,
+    trustedProxies: new CidrSet([]),
+    routes: new RouteTable(entries),
+    limits: { headBytes: 16_384, headFields: 100, connections: 2000 },
+    timeouts: { handshakeMs: 1, headMs: 1, bodyMs: 1, upstreamMs: 1, keepAliveMs: 1 },
+    stripRequestHeaders: new Set(),
+  };
+  return {
+    version,
+    file: 'policy.yaml',
+    listeners: [listener],
+    upstreams: [UPSTREAM],
+    upstreamExposure: { mode: 'warn' },
+    authenticators: new Map(),
+    roles: new Map(),
+    stateDir: '/nowhere',
+    log: { level: 'info', file: null, format: 'json' },
+    admin: null,
+    drainMs: 1,
+    tests: [],
+    warnings: [],
+  };
+}
