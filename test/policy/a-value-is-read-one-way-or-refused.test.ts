@@ -6,8 +6,7 @@ import { didYouMean } from '../../src/policy/did-you-mean.js';
 import { parseDuration } from '../../src/policy/duration.js';
 import { parseFieldName } from '../../src/policy/field-name.js';
 import { parseHostName } from '../../src/policy/host-name.js';
-import { NAME } from '../../src/policy/name.js';
-import { parsed, refused } from '../../src/policy/parsed.js';
+import { parseName } from '../../src/policy/name.js';
 import type { Parsed } from '../../src/policy/parsed.js';
 import { formatSize, parseSize } from '../../src/policy/size.js';
 import { parseUpstream } from '../../src/policy/upstream.js';
@@ -94,7 +93,7 @@ table('date', parseDate, [
   ['never', no()],
 ]);
 
-table('name', (text) => (NAME.test(text) ? parsed(text) : refused('no name')), [
+table('name', parseName, [
   ['a', 'a'],
   ['jobs.read:all-x_1', 'jobs.read:all-x_1'],
   ['a'.repeat(64), 'a'.repeat(64)],
