@@ -68,7 +68,7 @@ async function judge(source: PolicySource): Promise<Judgement> {
     ? await source.load({ skipSecretFiles: true })
     : loaded;
   if (!rules.ok) return { policy: null, errors: loaded.issues, warnings: [], passed: 0 };
-  return judgeRules(rules.policy, loaded.issues, []);
+  return judgeRules(rules.policy, loaded.issues, rules.warnings);
 }
 
 function judgeRules(policy: Policy, before: readonly Issue[], warnings: readonly Issue[]): Judgement {

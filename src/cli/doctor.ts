@@ -3,12 +3,13 @@ import { readFile, stat } from 'node:fs/promises';
 import { connect } from 'node:net';
 import * as path from 'node:path';
 import type { Command } from 'commander';
-import { parseDocument } from '../policy/document.js';
+import { LARGEST_DOCUMENT, parseDocument } from '../policy/document.js';
 import { ISSUES, type Issue } from '../policy/issue.js';
 import { type Reference, references } from '../policy/material.js';
 import type { HttpListener, Policy, Upstream } from '../policy/policy.js';
 import { policySchema } from '../policy/schema.js';
 import { validate } from '../policy/validate.js';
+import { currentReader, readFile as readPrivate } from '../secret/files.js';
 import { type CertificateDescription, describeCertificate } from '../server/certificate.js';
 import { exposureOf } from '../server/exposure-issues.js';
 import { daysLeft, validity } from './cert.js';
@@ -155,13 +156,15 @@ async function examineSecretFiles(source: PolicySource, policy: Policy): Promise
   const files = references(validate(parseDocument(text, policy.file), policySchema)).flatMap(secretFiles);
   const described = await Promise.all(
     [...new Set(files.map((file) => path.resolve(folder, file)))].map(async (file) => {
-      const found = await stat(file).catch(() => null);
+      const { bytes, fault } = await readPrivate(file, 'private', LARGEST_DOCUMENT, currentReader(process.env));
+      bytes?.fill(0);
+      const found = fault === null ? await stat(file).catch(() => null) : null;
       return found === null ? [] : [`${file} ${octal(found.mode)}`];
     }),
   );
-  const there = described.flat();
-  // Which of these modes is too open is among the issues.
-  return there.length === 0 ? [] : [ok('secret', `${count(there.length, 'file')} found: ${there.join(', ')}`)];
+  // The others are among the issues.
+  const fine = described.flat();
+  return fine.length === 0 ? [] : [ok('secret', `${count(fine.length, 'file')} fine: ${fine.join(', ')}`)];
 }
 
 function secretFiles(reference: Reference): string[] {

@@ -3,7 +3,7 @@ import type { Command } from 'commander';
 import { SHORTEST_TOKEN } from '../identity/static-token.js';
 import { DATE_FORM, parseDate } from '../policy/date.js';
 import { show } from '../policy/found.js';
-import { parseName } from '../policy/name.js';
+import { NAME, NAME_FORM } from '../policy/name.js';
 import { sha256Hex } from '../secret/digest.js';
 import { EXIT, Ending, ending } from './exit-code.js';
 import { gatherNames } from './policy-source.js';
@@ -57,8 +57,7 @@ async function newToken(options: NewOptions, voice: Voice): Promise<number> {
     ['--permission', permissions],
   ] as const) {
     for (const name of names) {
-      const read = parseName(name);
-      if (!read.ok) throw new Ending(EXIT.usage, `${flag} ${show(name)}: ${read.problem}`);
+      if (!NAME.test(name)) throw new Ending(EXIT.usage, `${flag} ${show(name)}: allowed is ${NAME_FORM}`);
     }
   }
   if (roles.length + permissions.length === 0) {

@@ -51,7 +51,7 @@ const WRONG: readonly { readonly argv: readonly string[]; readonly says: RegExp 
   { argv: ['init', '--for', 'queen'], says: /did you mean rbee-queen\?/ },
   { argv: ['token', 'new', '--role', 'a'], says: /whose token\?/ },
   { argv: ['token', 'new', '--name', 'a'], says: /opens nothing/ },
-  { argv: ['token', 'new', '--name', '7up', '--role', 'a'], says: /--name "7up": a name begins with a letter/ },
+  { argv: ['token', 'new', '--name', '7up', '--role', 'a'], says: /--name "7up": allowed is a name: a letter, then/ },
   { argv: ['token', 'new', '--name', 'a', '--role', 'b c'], says: /--role "b c"/ },
   { argv: ['cert', 'dev', '--dir', '/nowhere'], says: /for which names\?/ },
   { argv: ['cert', 'dev', '--name', 'localhost'], says: /into which folder\?/ },
