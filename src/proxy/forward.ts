@@ -58,6 +58,8 @@ class ForwardHandler implements Dispatcher.DispatchHandler {
   #controller: Dispatcher.DispatchController | null = null;
   /** Why we gave up, when it was us. */
   #givenUp: GivenUp | null = null;
+  /** The answer's head is out, and there is no body to it by definition. */
+  #bodiless = false;
   #over = false;
 
   constructor(exchange: Exchange, permit: Permit, pool: UpstreamPool, client: Client, respond: Respond) {
@@ -114,6 +116,7 @@ class ForwardHandler implements Dispatcher.DispatchHandler {
     }
     this.#exchange.answered(status);
     if (head.eventStream) this.#exchange.becomes('sse');
+    this.#bodiless = head.bodiless;
     this.#exchange.answer.sendHead(status, head.fields, head.bodiless);
   }
 
@@ -131,6 +134,14 @@ class ForwardHandler implements Dispatcher.DispatchHandler {
   }
 
   onResponseError(_controller: Dispatcher.DispatchController | null, error: Error): void {
+    if (this.#bodiless && this.#givenUp === null && !this.#over) {
+      // The answer was whole with its head. undici holds the length that a 304 may state (RFC 9110 §15.4.5) against the
+      // body that it does not have.
+      this.#over = true;
+      this.#pool.discard(this.#client);
+      this.#exchange.answer.end();
+      return;
+    }
     this.#end(this.#givenUp?.reason ?? upstreamFailure(error));
   }
 
