@@ -90,6 +90,8 @@ export function clientHead(status: number, raw: readonly string[], context: Clie
   }
   // RFC 9112 §6.3: a message with both may be read in two ways.
   if (coded && contentLength !== null) return null;
+  // RFC 9110 §15.3.6: nothing may follow a 205, and HTTP/2 has no way to say otherwise.
+  if (status === 205 && contentLength !== null && Number(contentLength) > 0) return null;
   const kept = withoutNominated(fields, nominated);
   kept.push('x-request-id', context.requestId);
   return { status, fields: kept, bodiless, eventStream };

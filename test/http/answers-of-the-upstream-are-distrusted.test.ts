@@ -115,6 +115,12 @@ describe('answers of the upstream are distrusted', () => {
     }
   });
 
+  test('a 205 with a body is none', () => {
+    assert.equal(clientHead(205, fieldsOf('Content-Length: 5'), CONTEXT), null);
+    assert.notEqual(clientHead(205, fieldsOf('Content-Length: 0'), CONTEXT), null);
+    assert.notEqual(clientHead(205, [], CONTEXT), null);
+  });
+
   test('event streams are known by their type', () => {
     const isStream = (type: string): boolean | undefined =>
       clientHead(200, fieldsOf(`Content-Type: ${type}`), CONTEXT)?.eventStream;
