@@ -6,6 +6,6 @@ import { main as task, setup } from './setup.mjs';
 
 await task(async () => {
   await setup({ build: 'program' });
-  const { main } = await import('../dist/src/cli/guardbee.js');
-  process.exitCode = await main(['run', ...process.argv.slice(2)]);
+  const { asProgram } = await import('../dist/src/cli/guardbee.js');
+  process.exitCode = await asProgram(['run', ...process.argv.slice(2)]);
 });

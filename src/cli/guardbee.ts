@@ -17,14 +17,17 @@ export async function main(argv: readonly string[], voice?: ProcessVoice): Promi
   return await perform(argv, voice);
 }
 
-if (await isEntry()) {
+/** The same for a process that is nothing else: what nobody caught ends it, in one line and without a stack. */
+export async function asProgram(argv: readonly string[]): Promise<number> {
   const { unexpected } = await import('./unexpected.js');
   process.on('uncaughtException', (error) => {
     process.stderr.write(`${unexpected(error)}\n`);
     process.exit(1);
   });
-  process.exitCode = await main(process.argv.slice(2));
+  return await main(argv);
 }
+
+if (await isEntry()) process.exitCode = await asProgram(process.argv.slice(2));
 
 /** Is this file what node was asked to run. npm's bins are symbolic links to it. */
 async function isEntry(): Promise<boolean> {
