@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { after } from 'node:test';
 import { DENIALS, type DenialReason } from '../../src/denial.js';
 import { startGuard, type Guard, type GuardOptions } from '../support/guard.js';
 import { RawConnection, request, type RawResponse, type Target } from '../support/raw-client.js';
@@ -40,6 +41,13 @@ export class Hive implements AsyncDisposable {
     }
   }
 
+  /** One for all tests of a file, ended with the last of them. */
+  static async forThisFile(options: HiveOptions = {}): Promise<Hive> {
+    const hive = await Hive.open(options);
+    after(() => hive[Symbol.asyncDispose]());
+    return hive;
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     await this.guard[Symbol.asyncDispose]();
     await this.upstream.close();
@@ -53,6 +61,16 @@ export class Hive implements AsyncDisposable {
   /** `Authorization` of somebody who may do everything, without a line end. */
   get pass(): string {
     return `Authorization: Bearer ${this.guard.token}`;
+  }
+
+  /** A request without a body: the line, Host, the token, then these fields. */
+  get(target: string, ...fields: readonly string[]): string {
+    return this.head('GET', target, ...fields);
+  }
+
+  /** A head, and whatever follows it is for the caller to add. */
+  head(method: string, target: string, ...fields: readonly string[]): string {
+    return [`${method} ${target} HTTP/1.1`, 'Host: queen.lan', this.pass, ...fields, '', ''].join('\r\n');
   }
 
   /**
@@ -79,6 +97,31 @@ export class Hive implements AsyncDisposable {
     client.end();
     assert.equal((await client.readToEnd()).toString('latin1'), '', 'more than one answer');
     return answer;
+  }
+
+  /**
+   * The body breaks the rules after a head that keeps them: the connection ends, without an answer or with a refusal,
+   * and the service gets nothing that it could take for a whole request. `chunks` come at once with the head, and then
+   * after a first chunk that has reached the service.
+   */
+  async breaksOff(head: string, chunks: string): Promise<void> {
+    for (const door of this.doors) {
+      for (const first of ['', '5\r\nfirst\r\n']) {
+        const before = this.upstream.requests.length;
+        using client = await RawConnection.connect(door);
+        client.write(head + first);
+        if (first !== '') await this.upstream.waitForRequests(before + 1);
+        client.write(chunks);
+        const answered = (await client.readToEnd()).toString('latin1');
+        assert.match(answered, /^(?:HTTP\/1\.1 4\d\d [^]*)?$/);
+        assert.ok(answered.split('HTTP/1.1 ').length <= 2, `more than one answer: ${answered}`);
+        const [arrived, ...more] = this.upstream.requests.slice(before);
+        assert.equal(more.length, 0, 'the service has seen more than one request');
+        if (arrived === undefined) continue;
+        await assert.rejects(arrived.body, /ended before the body/);
+        await this.upstream.waitForClose(arrived.connection);
+      }
+    }
   }
 
   /** The request is permitted, and the service has seen it as one and nothing beside it; over each door in turn. */
