@@ -1,6 +1,7 @@
 import { type OutgoingHttpHeaders, type ServerHttp2Stream, constants } from 'node:http2';
 import type { Readable } from 'node:stream';
 import type { Answer } from '../exchange.js';
+import { withoutWhitespace } from '../http/fields.js';
 
 /** Fields that HTTP/2 in Node refuses to send twice; the first one counts, as it does for most readers of HTTP/1. */
 const SINGLE: ReadonlySet<string> = new Set(
@@ -115,10 +116,12 @@ export class Http2Answer implements Answer {
 }
 
 function outgoing(status: number, fields: readonly string[]): OutgoingHttpHeaders {
-  const headers: Record<string, string | number | string[]> = { ':status': status };
+  // Without a prototype: an upstream's field may be named `constructor` or `__proto__`.
+  const headers = Object.create(null) as Record<string, string | number | string[]>;
+  headers[':status'] = status;
   for (let i = 0; i < fields.length; i += 2) {
     const name = fields[i] ?? '';
-    const value = (fields[i + 1] ?? '').trim();
+    const value = withoutWhitespace(fields[i + 1] ?? '');
     const known = headers[name];
     if (known === undefined) headers[name] = value;
     else if (name === 'set-cookie') headers[name] = [...(Array.isArray(known) ? known : [String(known)]), value];

@@ -14,7 +14,13 @@ describe('what the parsers let through is judged again', () => {
   before(async () => {
     upstream = await RecordingUpstream.start({
       respond: (request, connection) =>
-        (request.header('upgrade') === null ? respond.echo() : respond.webSocket())(request, connection),
+        (request.target === '/open/names'
+          ? respond.bytes(
+              'HTTP/1.1 200 OK\r\nConstructor: a\r\n__proto__: b\r\nX-Any: \xa0c\xa0\r\nContent-Length: 0\r\n\r\n',
+            )
+          : request.header('upgrade') === null
+            ? respond.echo()
+            : respond.webSocket())(request, connection),
     });
     guard = await startGuard({
       upstream: upstream.url,
@@ -104,6 +110,20 @@ describe('what the parsers let through is judged again', () => {
         session.destroy();
       }
       for (const mark of ['twins', 'h2-twins']) assert.ok(!(await seen(mark)).rawHead.includes('forged'), mark);
+    });
+
+    test('an answer with names that every object has, over HTTP/2', async () => {
+      const session = await h2Connect(guard.secure);
+      try {
+        const { status, headers } = await h2Request(session, { ':path': '/open/names' });
+        assert.equal(status, 200);
+        const fields = new Map(Object.entries(headers));
+        assert.equal(fields.get('constructor'), 'a');
+        assert.equal(fields.get('__proto__'), 'b');
+        assert.equal(fields.get('x-any'), '\xa0c\xa0');
+      } finally {
+        session.destroy();
+      }
     });
 
     test('no credential of ours on a public route, in a field or in the list of subprotocols', async () => {
