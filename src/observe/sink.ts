@@ -31,6 +31,9 @@ const EXIT_PATIENCE_MS = 300;
 /**
  * Writes lines in order, many at a time, and never waits: not for a slow reader, not for a full disk. Nothing that
  * goes wrong here may reach a request, so nothing here throws but the constructor.
+ *
+ * pino's own destination (sonic-boom) writes through the thread pool alone: a reader that stalls then holds one of its
+ * four threads for good, and the process hangs when it wants to end, since Node joins them first.
  */
 export class LineSink {
   readonly #options: SinkOptions;
