@@ -1,7 +1,9 @@
 import assert from 'node:assert/strict';
+import type { ClientHttp2Session } from 'node:http2';
 import { after } from 'node:test';
 import { DENIALS, type DenialReason } from '../../src/denial.js';
 import { startGuard, type Guard, type GuardOptions } from '../support/guard.js';
+import { h2Connect, h2Request } from '../support/h2-client.js';
 import { RawConnection, request, type RawResponse, type Target } from '../support/raw-client.js';
 import { RecordingUpstream, respond, type RecordedRequest, type Respond } from '../support/recording-upstream.js';
 import { H2Wire, type H2Outcome, type WireFields } from './h2-wire.js';
@@ -25,6 +27,8 @@ export interface Arrived {
 export class Hive implements AsyncDisposable {
   readonly guard: Guard;
   readonly upstream: RecordingUpstream;
+  readonly #toldOf: { readonly attack: string; readonly requestId: string; readonly reason: DenialReason }[] = [];
+  #session: ClientHttp2Session | null = null;
 
   private constructor(guard: Guard, upstream: RecordingUpstream) {
     this.guard = guard;
@@ -49,8 +53,24 @@ export class Hive implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    await this.guard[Symbol.asyncDispose]();
-    await this.upstream.close();
+    try {
+      await this.#sumUp();
+    } finally {
+      this.#session?.destroy();
+      await this.guard[Symbol.asyncDispose]();
+      await this.upstream.close();
+    }
+  }
+
+  /** The log is written a little behind the answers, so it is held against them once, at the end. */
+  async #sumUp(): Promise<void> {
+    for (const { attack, requestId, reason } of this.#toldOf) {
+      const record = await this.guard.record(requestId);
+      assert.equal(record['guardbee.reason'], reason, `the log on ${attack}`);
+    }
+    assert.equal(this.guard.process.status, null, 'guardbee has ended');
+    const smuggled = this.upstream.requests.filter(({ target }) => target === '/smuggled');
+    assert.deepEqual(smuggled, [], 'a smuggled request came after all');
   }
 
   /** Over both of these HTTP/1.1 is spoken, by the same rules. */
@@ -75,18 +95,25 @@ export class Hive implements AsyncDisposable {
 
   /**
    * The attack is refused for this reason and no other, once, and nothing that follows it on the connection is
-   * answered; the service has not seen a byte.
+   * answered; the service has not seen a byte. A function gets the scheme of the door.
    */
-  async refuses(bytes: string, reason: DenialReason): Promise<void> {
-    for (const door of this.doors) {
-      const seen = this.upstream.bytesSeen;
-      const answer = await this.#only(door, bytes);
-      assert.equal(answer.status, DENIALS[reason].status, answer.text());
-      assert.equal(answer.header('content-type'), 'application/problem+json');
-      const record = await this.guard.record(answer.header('x-request-id') ?? '');
-      assert.equal(record['guardbee.reason'], reason);
-      assert.equal(this.upstream.bytesSeen, seen, 'the service has seen the attack');
-    }
+  async refuses(attack: string | ((scheme: 'http' | 'https') => string), reason: DenialReason): Promise<void> {
+    const seen = this.upstream.bytesSeen;
+    await Promise.all(
+      this.doors.map(async (door) => {
+        const bytes = typeof attack === 'string' ? attack : attack(door.tls === undefined ? 'http' : 'https');
+        const answer = await this.#only(door, bytes);
+        assert.equal(answer.status, DENIALS[reason].status, answer.text());
+        this.#refused(bytes, answer.header('content-type'), answer.header('x-request-id'), reason);
+      }),
+    );
+    assert.equal(this.upstream.bytesSeen, seen, 'the service has seen the attack');
+  }
+
+  #refused(attack: string, type: string | null, requestId: string | null, reason: DenialReason): void {
+    assert.equal(type, 'application/problem+json');
+    assert.ok(requestId !== null);
+    this.#toldOf.push({ attack: JSON.stringify(attack.slice(0, 400)), requestId, reason });
   }
 
   /** The one answer to bytes that may hold more than one request. */
@@ -160,14 +187,14 @@ export class Hive implements AsyncDisposable {
     return await wire.outcome(1);
   }
 
-  /** The same as `refuses`, of one HTTP/2 request; `path` finds it in the log. */
-  async refusesHttp2(fields: WireFields, reason: DenialReason, body: string | null = null): Promise<void> {
+  /** The same as `refuses`, of one HTTP/2 request. */
+  async refusesHttp2(fields: WireFields, reason: DenialReason, body?: string): Promise<void> {
     const seen = this.upstream.bytesSeen;
-    const known = new Set(this.guard.records);
-    const outcome = await this.overHttp2(fields, body);
-    assert.deepEqual(outcome, { kind: 'answer', status: DENIALS[reason].status });
-    const record = await this.guard.recordWhere((line) => !known.has(line));
-    assert.equal(record['guardbee.reason'], reason);
+    if (this.#session === null || this.#session.destroyed) this.#session = await h2Connect(this.guard.secure);
+    const answer = await h2Request(this.#session, Object.fromEntries(fields), body);
+    assert.equal(answer.status, DENIALS[reason].status, answer.body.toString());
+    const { 'content-type': type = null, 'x-request-id': requestId = null } = answer.headers;
+    this.#refused(JSON.stringify(fields), type, typeof requestId === 'string' ? requestId : null, reason);
     assert.equal(this.upstream.bytesSeen, seen, 'the service has seen the attack');
   }
 
