@@ -145,5 +145,21 @@ describe('policy tests ask the gate itself', () => {
     assert.ok(!passes({ as: OPERATOR, expect: { kind: 'allow' }, reason: 'credential_missing' }));
     assert.ok(!passes({ listener: 'none' }));
     assert.ok(!passes({ listener: 'none', expect: { kind: 'allow' } }));
+
+    const message = (parts: Partial<PolicyTest>): string | undefined =>
+      runPolicyTests(policyOf({}, [{ ...base, ...parts }]), NOW)[0]?.message;
+    assert.equal(
+      message({ expect: { kind: 'status', status: 403 }, route: 'closed', reason: 'route_denied' }),
+      'expected refused with 403 (route_denied) by route "closed", got refused with 401 (credential_missing) by route "write" (line 5)',
+    );
+    assert.equal(
+      message({ expect: { kind: 'allow' }, target: '/none', method: 'GET' }),
+      'expected allowed, got refused with 403 (route_unknown)',
+    );
+    assert.equal(message({ as: OPERATOR }), 'expected refused with 401, got allowed by route "write" (line 5)');
+    assert.equal(
+      message({ listener: 'none' }),
+      'expected refused with 401, got no answer: there is no listener "none"',
+    );
   });
 });
