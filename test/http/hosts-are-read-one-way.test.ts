@@ -148,6 +148,7 @@ describe('hosts are read one way', () => {
     ] as const) {
       test(`HTTP/2: :authority bee.test and host ${JSON.stringify(host)}`, () => {
         assert.equal(refusal(head2({}, `host: ${host}`)), expected);
+        assert.equal(refusal(head2({ authority: 'BEE.test' }, `host: ${host}`)), expected);
       });
     }
   });

@@ -393,6 +393,7 @@ describe('messages are read one way', () => {
       assert.equal(read(head1(post, 'Expect: 100-CONTINUE', 'Transfer-Encoding: chunked')).expectsContinue, true);
       assert.equal(read(head2({ ...post, moreFollows: true }, 'expect: 100-continue')).expectsContinue, true);
       assert.equal(read(head1({}, 'Expect: 100-continue')).expectsContinue, false);
+      assert.equal(read(head1(post, 'Content-Length: 5')).expectsContinue, false);
       assert.equal(
         read(head1({ ...post, protocol: '1.0' }, 'Expect: 100-continue', 'Content-Length: 5')).expectsContinue,
         false,
