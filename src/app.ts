@@ -16,9 +16,6 @@ import type { Surroundings } from './server/handle.js';
 import { type ConnectionEvents, type OpenListener, openListener } from './server/listener.js';
 import { VERSION } from './version.js';
 
-/** Between two looks at whether the upstreams are there. */
-const PROBE_MS = 10_000;
-
 /** The address is taken, or may not be taken by this user. */
 export class AddressError extends Error {
   readonly listener: string;
@@ -122,7 +119,6 @@ class Parts {
   connections = 0;
   #admin: Admin | null = null;
   #watch: ExposureWatch | null = null;
-  #probing: NodeJS.Timeout | undefined;
   readonly #certificates = new Map<string, Date>();
 
   constructor(settings: AppSettings) {
@@ -170,17 +166,12 @@ class Parts {
       }
     }
     this.#watchExposure();
-    this.#probeUpstreams();
-    this.#probing = setInterval(() => {
-      this.#probeUpstreams();
-    }, PROBE_MS).unref();
     return this.#openAdmin();
   }
 
   async stop(): Promise<void> {
     this.draining = true;
     this.#watch?.stop();
-    clearInterval(this.#probing);
     for (const open of this.open) open.destroy();
     await Promise.all(this.open.map((open) => open.ended));
     await this.upstreams.close();
@@ -279,6 +270,8 @@ class Parts {
     const tell = (all: readonly Exposure[]): void => {
       for (const exposure of all) {
         this.metrics.upstreamExposure(exposure.upstream, exposure.state);
+        // Seen in the same table, so that nothing is ever sent to an upstream to find out whether it is there.
+        if (exposure.listening !== null) this.metrics.upstreamUp(exposure.upstream, exposure.listening);
         if (exposure.state !== 'exposed') continue;
         const accepted = policy.upstreamExposure.mode === 'firewalled';
         log[accepted ? 'info' : 'warn'](
@@ -347,15 +340,6 @@ class Parts {
         },
       ],
     };
-  }
-
-  /** Whether anything answers at each upstream's address: a connection is opened and closed, nothing is sent. */
-  #probeUpstreams(): void {
-    for (const upstream of this.settings.policy.upstreams) {
-      this.upstreams.pool(upstream).probe((up) => {
-        this.metrics.upstreamUp(upstream.name, up);
-      });
-    }
   }
 }
 

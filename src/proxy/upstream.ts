@@ -74,20 +74,6 @@ export class UpstreamPool {
     client.close().catch(() => undefined);
   }
 
-  /** Opens a connection and closes it again: is anybody there? */
-  probe(told: (up: boolean) => void): void {
-    const { target } = this.upstream;
-    const [hostname, port] = target.kind === 'unix' ? ['localhost', '80'] : [target.host, String(target.port)];
-    this.#connect({ hostname, host: hostname, protocol: 'http:', port, localAddress: null }, (...result) => {
-      const [error, socket] = result;
-      if (error === null) {
-        socket.on('error', () => undefined);
-        socket.destroy();
-      }
-      told(error === null);
-    });
-  }
-
   async close(): Promise<void> {
     const clients = [...this.#all];
     this.#all.clear();

@@ -14,6 +14,7 @@ import {
   formatAddress,
   formatAddressAndPort,
   isLoopback,
+  isUnspecified,
   parseAddress,
   sameAddress,
 } from '../net/address.js';
@@ -38,6 +39,8 @@ export interface Exposure {
   readonly addresses: readonly string[];
   /** What was seen, one clause without full stop. */
   readonly why: string;
+  /** Whether anything listens on the upstream's port of this machine; null where that cannot be seen. */
+  readonly listening: boolean | null;
 }
 
 /** An address that guardbee itself listens on, with the port it really has (not 0). */
@@ -153,8 +156,9 @@ function judge(upstreams: readonly Upstream[], ownBinds: readonly OwnBind[], see
 }
 
 function judgeOne(upstream: Upstream, foreign: readonly ListeningSocket[], blind: readonly ProcFile[]): Exposure {
+  let listening: boolean | null = null;
   const says = (state: ExposureState, why: string, addresses: readonly string[] = []): Exposure =>
-    Object.freeze({ upstream: upstream.name, state, addresses: Object.freeze(addresses), why });
+    Object.freeze({ upstream: upstream.name, state, addresses: Object.freeze(addresses), why, listening });
   const target = upstream.target;
   if (target.kind === 'unix') return says('private', 'it is a unix socket, which no network reaches');
 
@@ -163,6 +167,9 @@ function judgeOne(upstream: Upstream, foreign: readonly ListeningSocket[], blind
   // A remote upstream (`unsafe_remote_upstream`) has its sockets elsewhere; the same port here is another service,
   // unless it is one of this machine's own addresses.
   const remote = !upstream.mustBeLoopback && !(host === null ? target.host === 'localhost' : isLoopback(host));
+  if (!remote && blind.length === 0) {
+    listening = atPort.some((socket) => isLoopback(socket.address) || isUnspecified(socket.address));
+  }
   const beyond = atPort.filter((socket) =>
     remote ? host !== null && sameAddress(socket.address, host) : !isLoopback(socket.address),
   );
@@ -207,7 +214,13 @@ export class ExposureWatch {
     this.#options = options;
     this.#intervalMs = options.intervalMs ?? 10_000;
     this.#current = options.upstreams.map((upstream) =>
-      Object.freeze({ upstream: upstream.name, state: 'unknown', addresses: [], why: 'not checked yet' }),
+      Object.freeze({
+        upstream: upstream.name,
+        state: 'unknown',
+        addresses: [],
+        why: 'not checked yet',
+        listening: null,
+      }),
     );
   }
 

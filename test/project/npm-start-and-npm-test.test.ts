@@ -29,7 +29,7 @@ function repository(): TemporaryDirectory {
   put(
     'src/cli/guardbee.ts',
     `declare const console: { log(text: string): void };
-    export async function main(argv: readonly string[]): Promise<number> { console.log(JSON.stringify(argv)); return 5; }`,
+    export async function asProgram(argv: readonly string[]): Promise<number> { console.log(JSON.stringify(argv)); return 5; }`,
   );
   put('test/node.d.ts', `declare module 'node:test' { export function test(name: string, body: () => void): void; }`);
   put('src/extra.ts', 'export const extra = 1;');

@@ -157,6 +157,8 @@ test('an upstream whose port listens beyond loopback is exposed, unless it is ou
     const found = only(checkExposure([one], ownBinds, recorded));
     assert.equal(found.state, state, `${why}: ${found.why}`);
     assert.deepEqual(found.addresses, addresses, why);
+    if (state === 'private') assert.equal(found.listening, true, why);
+    if (/not listening now/.test(found.why)) assert.equal(found.listening, false, why);
     assert.equal(found.upstream, one.name);
     assert.notEqual(found.why, '');
   }
