@@ -10,9 +10,17 @@ import type { RawHead } from '../http/message.js';
 import type { HttpListener } from '../policy/policy.js';
 import { type Peer, type Surroundings, handle } from './handle.js';
 import { Http2Answer } from './http2-answer.js';
+import { Http2Pulse } from './http2-pulse.js';
 
 /** Streams one client may have open at once on a connection (RFC 9113 §5.1.2 asks for at least 100). */
 const MOST_STREAMS = 100;
+/**
+ * Streams that may break off on one connection, at once and in each second after that (CVE-2023-44487): three pages of
+ * a browser that are left while everything on them loads. nghttp2 has a limit of its own, but it is wider, and after it
+ * the connection lingers.
+ */
+const MOST_RESETS = 300;
+const RESETS_PER_SECOND = 30;
 
 export interface Http2Hooks {
   /** By the address of the socket's other end. */
@@ -63,6 +71,9 @@ export function http2Server(listener: HttpListener, around: Surroundings, hooks:
 /** An idle connection is closed after the keep-alive time; one with open streams never is, however silent they are. */
 function superviseSession(session: ServerHttp2Session, keepAliveMs: number): void {
   let open = 0;
+  let resets = 0;
+  let countedAt = performance.now();
+  const pulse = new Http2Pulse(session);
   const arm = (): void => {
     session.setTimeout(keepAliveMs);
   };
@@ -70,9 +81,19 @@ function superviseSession(session: ServerHttp2Session, keepAliveMs: number): voi
   session.on('stream', (stream: ServerHttp2Stream) => {
     open += 1;
     if (open === 1) session.setTimeout(0);
+    pulse.start();
+    // By the client's own word, or because it broke a rule on purpose (CVE-2025-8671): the work was begun either way.
+    stream.once('aborted', () => {
+      const now = performance.now();
+      resets = Math.max(0, resets - ((now - countedAt) / 1_000) * RESETS_PER_SECOND) + 1;
+      countedAt = now;
+      if (resets <= MOST_RESETS || session.destroyed) return;
+      session.destroy(new Error('too many streams were reset'), constants.NGHTTP2_ENHANCE_YOUR_CALM);
+    });
     stream.once('close', () => {
       open -= 1;
       if (open === 0 && !session.destroyed) arm();
+      if (open === 0) pulse.stop();
     });
   });
   session.on('timeout', () => {
