@@ -133,18 +133,20 @@ export class Redactor {
    * Idempotent: what is masked once stays as it is.
    */
   mask(text: string): string {
-    let masked = this.#maskPlain(text);
-    for (let round = 0; round < MAX_DECODINGS && ENCODED.test(masked); round++) {
+    // What is encoded comes first, and whole: of base64 with `%2F` in it the plain look would hide one part, and the
+    // rest would then be too short to be seen.
+    let masked = text;
+    for (let round = MAX_DECODINGS; round > 0 && ENCODED.test(masked); round--) {
       // Each word is decoded as often as this round says, so that `%2570assword%253Dx` is found as well.
       masked = masked.replace(WHOLE_WORD, (word) => {
         if (!ENCODED.test(word)) return word;
         let decoded = word;
-        for (let times = 0; times <= round; times++) decoded = percentDecode(decoded);
+        for (let times = 0; times < round; times++) decoded = percentDecode(decoded);
         const found = this.#maskPlain(decoded);
         return found === decoded ? word : escapeControls(found);
       });
     }
-    return masked;
+    return this.#maskPlain(masked);
   }
 
   #maskPlain(text: string): string {

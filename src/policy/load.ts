@@ -11,7 +11,7 @@ import { judgeCertificatePair } from './certificate-pair.js';
 import { compile } from './compile.js';
 import { LARGEST_DOCUMENT, parseDocument, wholeFile } from './document.js';
 import type { Draft } from './draft.js';
-import { show } from './found.js';
+import { isShowable, show } from './found.js';
 import type { Issue, IssueCode } from './issue.js';
 import { NO_MATERIAL, references } from './material.js';
 import type { HostLookup, Material, Reference } from './material.js';
@@ -311,12 +311,13 @@ class Gathering {
 
   async #fromCredential(node: Draft | null, name: string): Promise<Buffer | null> {
     const folder = this.#reader.credentialsDirectory;
+    const unit = `LoadCredential=${isShowable(name) ? name : 'NAME'}:/PATH/OF/THE/SECRET`;
     if (folder === null) {
       this.#error(
         'secret_missing',
         node,
         'a systemd credential is named, and systemd handed over none ($CREDENTIALS_DIRECTORY is not set)',
-        `write LoadCredential=${name}:/PATH/OF/THE/SECRET into the unit, or use { file: PATH }`,
+        `write ${unit} into the unit, or use { file: PATH }`,
       );
       return null;
     }
@@ -326,7 +327,7 @@ class Gathering {
         'secret_missing',
         node,
         `systemd handed over no credential ${show(name)}`,
-        `write LoadCredential=${name}:/PATH/OF/THE/SECRET into the unit`,
+        `write ${unit} into the unit`,
       );
     } else if (fault !== null) {
       this.#privateFault(node, path.join(folder, name), fault);

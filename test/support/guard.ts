@@ -20,6 +20,8 @@ export interface GuardOptions extends Omit<Partial<SimplePolicyOptions>, 'stateD
   readonly tokens?: readonly TokenLine[];
   /** More listeners, each with the keys it adds to those of `main`; `tls: true` stands for the test certificate. */
   readonly listeners?: Readonly<Record<string, Readonly<Record<string, PolicyValue>>>>;
+  /** Keys to add to the authenticator `keys`, and other authenticators. */
+  readonly authenticators?: Readonly<Record<string, Readonly<Record<string, PolicyValue>>>>;
   readonly env?: Readonly<Record<string, string>>;
   readonly nodeArgs?: readonly string[];
   /** Writes files that the policy names; given the folder the policy stands in. */
@@ -106,8 +108,9 @@ export class Guard implements AsyncDisposable {
   }
 
   async #find(look: () => LogLine | null, timeoutMs?: number): Promise<LogLine> {
-    // Every line that comes makes the process ask again; each is looked at once.
-    await this.process.waitForLog(() => {
+    // The process asks of each of its lines again whenever there is a new one: the newest stands for all of them.
+    await this.process.waitForLog((line) => {
+      if (line !== this.process.logLines.at(-1)) return false;
       this.#look();
       return look() !== null;
     }, timeoutMs);
@@ -142,7 +145,12 @@ export async function startGuard(options: GuardOptions): Promise<Guard> {
   for (const [name, keys] of Object.entries(options.listeners ?? {})) {
     listeners[name] = { ...main, ...keys, ...(keys['tls'] === true ? { tls } : {}) };
   }
-  const policyFile = writePolicy(directory, { ...simple, listeners });
+  const authenticators: Record<string, PolicyValue> = {};
+  const made = simple['authenticators'] as typeof options.authenticators;
+  for (const given of [made ?? {}, options.authenticators ?? {}]) {
+    for (const [name, keys] of Object.entries(given)) authenticators[name] = { ...made?.[name], ...keys };
+  }
+  const policyFile = writePolicy(directory, { ...simple, listeners, authenticators });
   const child = startGuardbee({
     args: ['run', '--policy', policyFile],
     ...(options.env === undefined ? {} : { env: options.env }),
