@@ -183,6 +183,19 @@ function hasLeft(error: NodeJS.ErrnoException): boolean {
   return error.code === 'ECONNRESET' || error.code === 'EPIPE';
 }
 
+/** What a client may go on sending, and for how long, after bytes that can't be read. */
+const LINGER_BYTES = 1024 * 1024;
+const LINGER_MS = 1_000;
+/** Sockets that were told so, and how much more of theirs is thrown away. */
+const lingering = new WeakMap<Duplex, number>();
+
+/** The parser fails again on each further piece; a client in the middle of sending gets to see its answer all the same. */
+function linger(socket: Duplex, left: number, error: NodeJS.ErrnoException): void {
+  const more = 'rawPacket' in error && Buffer.isBuffer(error.rawPacket) ? error.rawPacket.length : 0;
+  lingering.set(socket, left - more);
+  if (hasLeft(error) || more > left) socket.destroy();
+}
+
 /** Answers bytes that are not a request, and closes; in the middle of an exchange it can only close. */
 export function refuseUnreadable(
   error: NodeJS.ErrnoException,
@@ -191,6 +204,11 @@ export function refuseUnreadable(
   scheme: 'http' | 'https',
   hooks: Http1Hooks,
 ): void {
+  const left = lingering.get(socket);
+  if (left !== undefined) {
+    linger(socket, left, error);
+    return;
+  }
   if (busy || hasLeft(error) || !socket.writable || socket.destroyed) {
     socket.destroy();
     return;
@@ -205,9 +223,20 @@ export function refuseUnreadable(
   head.push('connection: close', '', '');
   socket.on('error', () => undefined);
   socket.end(Buffer.concat([Buffer.from(head.join('\r\n'), 'latin1'), answer.body]));
-  // The client may never close its half; nothing it says is read any more.
-  socket.once('finish', () => {
+  // A parser that failed stays failed. One that did not, because the head was late, might yet read a request.
+  if (error.code?.startsWith('HPE_') !== true) {
+    socket.once('finish', () => {
+      socket.destroy();
+    });
+    return;
+  }
+  // Closing now could reset the connection before the client has read the answer (RFC 9112 §9.6).
+  lingering.set(socket, LINGER_BYTES);
+  const timer = setTimeout(() => {
     socket.destroy();
+  }, LINGER_MS);
+  socket.once('close', () => {
+    clearTimeout(timer);
   });
 }
 
