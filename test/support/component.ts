@@ -48,13 +48,14 @@ function find(component: Component): string | null {
 }
 
 function look(row: { readonly command: string; readonly module?: string }): string | null {
-  const path = (process.env['PATH'] ?? '')
+  const paths = (process.env['PATH'] ?? '')
     .split(delimiter)
     .map((folder) => join(folder, row.command))
-    .find(isExecutable);
-  if (path === undefined) return null;
-  if (row.module === undefined) return path;
-  return spawnSync(path, ['-c', `import ${row.module}`], { stdio: 'ignore' }).status === 0 ? path : null;
+    .filter(isExecutable);
+  const { module } = row;
+  if (module === undefined) return paths[0] ?? null;
+  // The first python3 may be another than the one that Debian's modules are for.
+  return paths.find((path) => spawnSync(path, ['-c', `import ${module}`], { stdio: 'ignore' }).status === 0) ?? null;
 }
 
 function isExecutable(path: string): boolean {
