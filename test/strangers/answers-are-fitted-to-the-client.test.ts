@@ -93,6 +93,7 @@ describe('answers are fitted to the client', () => {
     ['Proxy-Connection', 'keep-alive'],
     ['TE', 'trailers'],
     ['Upgrade', 'h2c'],
+    ['HTTP2-Settings', 'AAMAAABk'],
     ['X-Hop', 'named by Connection'],
   ];
   for (const [name, value] of DROPPED) {
@@ -130,6 +131,24 @@ describe('answers are fitted to the client', () => {
       'link',
     );
     assert.deepEqual(seen, { plain: ['<a>', '<b>'], secure: ['<a>', '<b>'], http2: ['<a>, <b>'] });
+  });
+
+  test('a field that may stand once only, stands once over HTTP/2', async () => {
+    const seen = await seenBy(
+      [
+        ['ETag', '"1"'],
+        ['ETag', '"2"'],
+      ],
+      'etag',
+    );
+    assert.deepEqual(seen.http2, ['"1"']);
+  });
+
+  test('the date is that of the upstream where it has one, and ours where it has none', async () => {
+    const date = 'Mon, 01 Jan 2024 00:00:00 GMT';
+    assert.deepEqual(await seenBy([['Date', date]], 'date'), { plain: [date], secure: [date], http2: [date] });
+    const { plain, http2 } = await seenBy([], 'date');
+    assert.deepEqual([plain.length, http2.length], [1, 1]);
   });
 
   test('bytes above ASCII in a value come through as they are', async () => {

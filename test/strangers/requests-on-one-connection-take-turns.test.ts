@@ -198,6 +198,24 @@ describe('requests on one connection take turns', () => {
     });
   });
 
+  test('trailers over HTTP/2 go no further', async () => {
+    upstream.respond = respond.echo();
+    const session = await h2Connect(guard.secure);
+    const stream = session.request(
+      { ':method': 'POST', ':path': '/trailers', authorization: `Bearer ${guard.token}` },
+      { endStream: false, waitForTrailers: true },
+    );
+    stream.on('wantTrailers', () => stream.sendTrailers({ 'x-auth-user': 'somebody else', 'x-trailer': '1' }));
+    stream.resume().end('hello');
+    await within(new Promise<void>((resolve) => stream.once('close', resolve)), 'an answer over HTTP/2');
+    const arrived = await upstream.waitForRequest((request) => request.target === '/trailers');
+    const body = await arrived.body;
+    assert.equal(body.bytes.toString(), 'hello');
+    assert.deepEqual(body.trailers, []);
+    assert.deepEqual(arrived.headerAll('x-auth-user'), ['keeper']);
+    session.destroy();
+  });
+
   test('an answer that comes before the body has gone is given at once', async () => {
     upstream.respond = respond.bytes(
       'HTTP/1.1 413 Too Large\r\nContent-Length: 5\r\nConnection: close\r\n\r\nlarge',

@@ -498,6 +498,20 @@ export const STRANGERS: readonly Stranger[] = [
     expect: SEEN.malformedUpgrade,
   },
   {
+    name: 'an upgrade with a body',
+    path: '/read',
+    fields: [
+      ...as('good'),
+      ['Connection', 'Upgrade'],
+      ['Upgrade', 'websocket'],
+      ['Sec-WebSocket-Version', '13'],
+      ['Sec-WebSocket-Key', 'AAAAAAAAAAAAAAAAAAAAAA=='],
+    ],
+    body: 'GET /read HTTP/1.1\r\nHost: h\r\n\r\n',
+    ways: HTTP1,
+    expect: SEEN.malformedUpgrade,
+  },
+  {
     name: 'an upgrade that writes',
     method: 'POST',
     path: '/write',

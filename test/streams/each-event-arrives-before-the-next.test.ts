@@ -128,4 +128,31 @@ describe('each event arrives before the next is sent', () => {
       },
     );
   });
+
+  test('an answer that begins before the body has ended, and goes on beside it', async () => {
+    upstream.respond = (request, connection) => {
+      connection.write('HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n');
+      let told = 0;
+      connection.socket.on('data', () => {
+        if (request.bodyLength > told) connection.write(chunk(`so far ${String(request.bodyLength)};`));
+        told = request.bodyLength;
+      });
+    };
+    using client = await RawConnection.connect(guard.plain);
+    client.write(
+      requestBytes(guard.plain, {
+        method: 'POST',
+        path: '/both',
+        token: guard.token,
+        headers: [['Transfer-Encoding', 'chunked']],
+      }),
+    );
+    client.write(chunk('first'));
+    // Whether the first piece was told of depends on whether it came with the head.
+    await client.readUntil('\r\n\r\n');
+    client.write(chunk('more'));
+    await client.readUntil('so far 9;');
+    client.write(chunk('and more'));
+    await client.readUntil('so far 17;');
+  });
 });

@@ -4,7 +4,13 @@ import { constants, type ClientHttp2Session, type ClientHttp2Stream } from 'node
 import { after, before, describe, test } from 'node:test';
 import { startGuard, type Guard } from '../support/guard.js';
 import { h2Connect } from '../support/h2-client.js';
-import { openWebSocket, RawConnection, requestBytes, type Target } from '../support/raw-client.js';
+import {
+  openWebSocket,
+  RawConnection,
+  requestBytes,
+  WEBSOCKET_HANDSHAKE_FIELDS,
+  type Target,
+} from '../support/raw-client.js';
 import { RecordingUpstream, respond, type RecordedRequest, type Respond } from '../support/recording-upstream.js';
 import { within } from '../support/wait.js';
 
@@ -21,6 +27,14 @@ interface Client {
   readonly there: Promise<unknown>;
   readonly leave: () => void;
   readonly end: () => void;
+}
+
+type Ending = 'reset' | 'close' | 'half-close';
+
+function end(client: RawConnection, how: Ending): void {
+  if (how === 'reset') client.reset();
+  else if (how === 'close') client.close();
+  else client.end();
 }
 
 type Moment = 'before the head' | 'while silent' | 'while chatty' | 'during its own upload';
@@ -47,7 +61,7 @@ describe('the upstream hears that the client left', () => {
   });
 
   const overHttp1 =
-    (target: () => Target, how: 'reset' | 'close' | 'end') =>
+    (target: () => Target, how: Ending) =>
     async (moment: Moment, path: string): Promise<Client> => {
       const client = await RawConnection.connect(target());
       const uploading = moment === 'during its own upload';
@@ -59,12 +73,7 @@ describe('the upstream hears that the client left', () => {
       });
       client.write(uploading ? Buffer.concat([head, Buffer.from('5\r\nhello\r\n')]) : head);
       const there = moment === 'while silent' || moment === 'while chatty' ? client.readEvent() : Promise.resolve();
-      const leave = (): void => {
-        if (how === 'reset') client.reset();
-        else if (how === 'close') client.close();
-        else client.end();
-      };
-      return { there, leave, end: () => client.close() };
+      return { there, leave: () => end(client, how), end: () => client.close() };
     };
 
   const overHttp2 =
@@ -90,15 +99,18 @@ describe('the upstream hears that the client left', () => {
     };
 
   const overWebSocket =
-    (target: () => Target, how: 'reset' | 'close') =>
+    (target: () => Target, how: Ending) =>
     async (moment: Moment, path: string): Promise<Client> => {
-      if (moment === 'before the head') return await overHttp1(target, how)(moment, path);
+      if (moment === 'before the head') {
+        const client = await RawConnection.connect(target());
+        const headers = [...WEBSOCKET_HANDSHAKE_FIELDS, ['Sec-WebSocket-Key', 'AAAAAAAAAAAAAAAAAAAAAA=='] as const];
+        client.write(requestBytes(target(), { path, token: guard.token, headers }));
+        const leave = (): void => end(client, how);
+        return { there: Promise.resolve(), leave, end: () => client.close() };
+      }
       const { connection, socket } = await openWebSocket(target(), { path, token: guard.token });
       assert.ok(socket !== null);
-      const leave = (): void => {
-        if (how === 'reset') connection.reset();
-        else connection.close();
-      };
+      const leave = (): void => end(connection, how);
       return { there: moment === 'while chatty' ? socket.next() : Promise.resolve(), leave, end: leave };
     };
 
@@ -135,8 +147,9 @@ describe('the upstream hears that the client left', () => {
   const WAYS: readonly (readonly [name: string, open: (moment: Moment, path: string) => Promise<Client>])[] = [
     ['HTTP/1.1, reset', overHttp1(plain, 'reset')],
     ['HTTP/1.1, closed', overHttp1(plain, 'close')],
-    ['HTTP/1.1, half-closed', overHttp1(plain, 'end')],
+    ['HTTP/1.1, half-closed', overHttp1(plain, 'half-close')],
     ['HTTP/1.1 over TLS, closed', overHttp1(secure, 'close')],
+    ['HTTP/1.1 over TLS, half-closed', overHttp1(secure, 'half-close')],
     ['HTTP/2, the stream reset', overHttp2('stream')],
     ['HTTP/2, the connection closed', overHttp2('session')],
   ];
@@ -181,6 +194,14 @@ describe('the upstream hears that the client left', () => {
       });
     }
   }
+
+  test('a WebSocket handshake that is half-closed before its answer', async (t) => {
+    // Decision 6: a handshake whose sender has stopped talking has nobody to talk to.
+    const open = overWebSocket(plain, 'half-close');
+    holds(await measure(open, 'before the head', 'WebSocket, half-closed', respond.hang()), (text) =>
+      t.diagnostic(text),
+    );
+  });
 
   test('one client of many on an HTTP/2 connection leaves, the others stay', async () => {
     upstream.respond = respond.silentEvents();
