@@ -17,31 +17,33 @@ const CODES = [
   ['0xdead', 0xdead],
 ] as const;
 
+const hive = await Hive.forThisFile({ respond: respond.byPath({ '/events': respond.silentEvents() }, respond.echo()) });
+
 describe('a stream that is reset', () => {
   for (const [name, code] of CODES) {
     test(`with ${name}: half an upload is not a whole one`, async () => {
-      await using hive = await Hive.open();
+      const path = `/upload/${name}`;
       using wire = await H2Wire.connect(hive.guard.secure);
-      wire.headers(1, hive.http2('/upload', 'POST'), { endStream: false });
+      wire.headers(1, hive.http2(path, 'POST'), { endStream: false });
       wire.data(1, 'first half', { endStream: false });
-      const connection = await hive.upstream.waitFor(
-        ({ connections: [first] }) => (first?.text.includes('first half') === true ? first : null),
+      const upload = await hive.upstream.waitFor(
+        ({ requests }) => requests.find(({ target, bodyLength }) => target === path && bodyLength === 10),
         'the first half',
       );
       wire.send(frame(FRAME.RST_STREAM, 0, 1, uint32(code)));
-      await hive.upstream.waitForClose(connection);
-      await assert.rejects(connection.requests[0]?.body ?? Promise.resolve(), /ended before the body/);
-      const record = await hive.guard.recordWhere((line) => line['url.path'] === '/upload');
+      await hive.upstream.waitForClose(upload.connection);
+      await assert.rejects(upload.body, /ended before the body/);
+      const record = await hive.guard.recordWhere((line) => line['url.path'] === path);
       assert.equal(record['guardbee.reason'], 'client_gone');
     });
 
     test(`with ${name}: the service hears that nobody reads its events`, async () => {
-      await using hive = await Hive.open({ respond: respond.silentEvents() });
+      const before = hive.upstream.requests.length;
       using wire = await H2Wire.connect(hive.guard.secure);
       wire.headers(1, hive.http2('/events'), { endStream: true });
       assert.deepEqual(await wire.outcome(1), { kind: 'answer', status: 200 });
       wire.send(frame(FRAME.RST_STREAM, 0, 1, uint32(code)));
-      await hive.upstream.waitForClose(hive.upstream.connections[0], 500);
+      await hive.upstream.waitForClose(hive.upstream.requests[before]?.connection, 500);
     });
   }
 });
