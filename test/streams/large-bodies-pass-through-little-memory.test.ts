@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
+import { readFileSync } from 'node:fs';
 import type { IncomingMessage } from 'node:http';
 import { request as httpsRequest } from 'node:https';
 import type { Readable, Writable } from 'node:stream';
@@ -19,9 +20,17 @@ import { waitUntil, within } from '../support/wait.js';
 import { digestOf, download, MIB, Payload, PeakMemory, pour } from './payload.js';
 
 const LARGE = 100 * MIB;
-const MOST_GROWTH = 32 * MIB;
-/** What the kernel may hold for three sockets, and then some. */
-const MOST_UNDERWAY = 32 * MIB;
+/**
+ * From V8 12 on (Node 22), buffers that nobody holds any more are collected only when there are 64 MiB of them; that
+ * happens once, whatever passes. A body that is held would come on top of it.
+ */
+const GARBAGE = Number(process.versions.v8.split('.')[0]) >= 12 ? 64 * MIB : 0;
+const MOST_GROWTH = 32 * MIB + GARBAGE;
+/** What the kernel may hold between two programs: the third of three numbers is the most. */
+const kernel = (file: string): number => Number(readFileSync(`/proc/sys/net/ipv4/${file}`, 'utf8').split(/\s+/)[2]);
+/** A stalled body may fill two connections, and a little more. */
+const MOST_UNDERWAY = 2 * (kernel('tcp_rmem') + kernel('tcp_wmem')) + 4 * MIB;
+const STALLED = Math.max(LARGE, MOST_UNDERWAY + 32 * MIB);
 const PATIENCE = 60_000;
 
 /** A request whose body is poured into `body` and whose answer comes out of `answer`. */
@@ -41,9 +50,9 @@ describe('large bodies pass through little memory', () => {
     // What a process needs once, it has after this.
     for (const open of [http1, http2]) {
       for (const method of ['GET', 'POST']) {
-        upstream.respond = method === 'GET' ? download(new Payload(MIB)) : respond.echo();
+        upstream.respond = method === 'GET' ? download(new Payload(16 * MIB)) : respond.echo();
         await using transfer = await open(method);
-        if (method === 'POST') await pour(new Payload(MIB), transfer.body);
+        if (method === 'POST') await pour(new Payload(16 * MIB), transfer.body);
         transfer.body.end();
         await digestOf(await transfer.answer);
       }
@@ -138,7 +147,7 @@ describe('large bodies pass through little memory', () => {
 
     test(`${name}: a reader that stalls holds the upstream back, and then gets it all`, async (t) => {
       using peak = new PeakMemory(guard.pid);
-      const payload = new Payload(LARGE);
+      const payload = new Payload(STALLED);
       const begun = nextFlow(upstream, download(payload));
       await using transfer = await open('GET');
       transfer.body.end();
@@ -151,12 +160,12 @@ describe('large bodies pass through little memory', () => {
       assert.equal(flow.connection.socket.writableNeedDrain, true);
       grown(t, peak);
       const got = await within(digestOf(answer), 'the whole answer', PATIENCE);
-      assert.deepEqual(got, { length: LARGE, sha256: payload.digest() });
+      assert.deepEqual(got, { length: STALLED, sha256: payload.digest() });
     });
 
     test(`${name}: an upstream that stalls holds the client back, and then gets it all`, async (t) => {
       using peak = new PeakMemory(guard.pid);
-      const payload = new Payload(LARGE);
+      const payload = new Payload(STALLED);
       const begun = nextFlow(upstream, (request, connection) => {
         connection.socket.pause();
         return respond.echo()(request, connection);
@@ -183,7 +192,7 @@ describe('large bodies pass through little memory', () => {
 
   test('WebSocket: a reader that stalls holds the upstream back, and then gets it all', async (t) => {
     using peak = new PeakMemory(guard.pid);
-    const payload = new Payload(LARGE);
+    const payload = new Payload(STALLED);
     const begun = nextFlow(upstream, async (request, connection) => {
       await respond.webSocket({ echo: 'none' })(request, connection);
       await pour(payload, connection.socket);
@@ -200,12 +209,12 @@ describe('large bodies pass through little memory', () => {
     const head = client.bytesSeen - client.pending.length;
     client.discard();
     client.socket.resume();
-    await client.waitForBytes(head + LARGE, PATIENCE);
-    assert.equal(client.bytesSeen, head + LARGE);
+    await client.waitForBytes(head + STALLED, PATIENCE);
+    assert.equal(client.bytesSeen, head + STALLED);
   });
 
   test('a client that stalls and leaves takes its upstream with it', async () => {
-    const begun = nextFlow(upstream, download(new Payload(LARGE)));
+    const begun = nextFlow(upstream, download(new Payload(STALLED)));
     const client = await RawConnection.connect(guard.plain);
     client.socket.pause();
     client.write(requestBytes(guard.plain, { token: guard.token }));
