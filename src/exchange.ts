@@ -52,7 +52,7 @@ export interface Clock {
  * nothing.
  */
 export class Exchange {
-  readonly requestId: string;
+  #requestId: string;
   readonly listener: HttpListener;
   readonly answer: Answer;
   readonly peer: string;
@@ -79,7 +79,7 @@ export class Exchange {
     readonly sink: ExchangeSink;
     readonly clock: Clock;
   }) {
-    this.requestId = init.requestId;
+    this.#requestId = init.requestId;
     this.listener = init.listener;
     this.answer = init.answer;
     this.peer = init.peer;
@@ -88,6 +88,10 @@ export class Exchange {
     this.#clock = init.clock;
     this.startedAtMs = init.clock.now();
     this.#startedTicks = init.clock.ticks();
+  }
+
+  get requestId(): string {
+    return this.#requestId;
   }
 
   get finished(): boolean {
@@ -104,6 +108,8 @@ export class Exchange {
 
   decided(decision: Permit | Refusal): void {
     this.#decision = decision;
+    // A trusted proxy has named the request already; one name through both logs is what finds it.
+    if (decision.allow) this.#requestId = decision.admission.requestId ?? this.#requestId;
   }
 
   /** The first byte of the upstream's answer is here. */

@@ -1,3 +1,4 @@
+import { fieldRole } from '../http/fields.js';
 import { parsed, refused } from './parsed.js';
 import type { Parsed } from './parsed.js';
 
@@ -21,6 +22,22 @@ const FRAMING: ReadonlySet<string> = new Set([
   'sec-websocket-key',
   'sec-websocket-version',
 ]);
+
+/**
+ * Reads the name of the field that shows the upstream a credential. Names that guardbee speaks for (X-Auth-User,
+ * X-Forwarded-For and their kind) are refused as well: the upstream would get two of them.
+ */
+export function parseCredentialField(text: string): Parsed<string> {
+  const read = parseFieldName(text);
+  if (!read.ok) return read;
+  const role = fieldRole(read.value);
+  return role === null || role === 'credential'
+    ? read
+    : refused(
+        'guardbee states or strips this field itself',
+        'write the name that the service documents, such as X-API-Key',
+      );
+}
 
 /** Reads a field name; lower case. Names that frame the message are refused. */
 export function parseFieldName(text: string): Parsed<string> {

@@ -12,7 +12,7 @@ import { DENIAL_REASONS } from '../denial.js';
 import { BIND_FORM, parseBind } from './bind.js';
 import { DATE_FORM, parseDate } from './date.js';
 import { DURATION_FORM, parseDuration } from './duration.js';
-import { FIELD_FORM, parseFieldName } from './field-name.js';
+import { FIELD_FORM, parseCredentialField, parseFieldName } from './field-name.js';
 import { HOST_FORM, parseHostName } from './host-name.js';
 import type { IssueCode } from './issue.js';
 import { METHODS } from './methods.js';
@@ -106,6 +106,7 @@ const upstream = scalar(UPSTREAM_FORM, 'bad_upstream', parseUpstream).meta({
 });
 const hostName = scalar(HOST_FORM, 'bad_host', parseHostName);
 const fieldName = scalar(FIELD_FORM, 'bad_field_name', parseFieldName);
+const credentialField = scalar(FIELD_FORM, 'bad_field_name', parseCredentialField);
 
 const RANGE_FORM = 'an address or range such as 192.168.1.7 or 192.168.1.0/24';
 const range = scalar(RANGE_FORM, 'bad_cidr', (text) => {
@@ -199,7 +200,7 @@ const upstreamAuth = z
         }),
         password: secret,
       }),
-      map(UPSTREAM_AUTH_FORM, { type: z.literal('header'), name: fieldName, value: secret }),
+      map(UPSTREAM_AUTH_FORM, { type: z.literal('header'), name: credentialField, value: secret }),
     ],
     { error: UPSTREAM_AUTH_FORM },
   )

@@ -16,8 +16,13 @@ export interface WholeAnswer {
  */
 function problem(status: number, title: string, requestId: string): Buffer {
   return Buffer.from(
-    `{"type":"about:blank","title":${JSON.stringify(title)},"status":${String(status)},"instance":"urn:uuid:${requestId}"}\n`,
+    `{"type":"about:blank","title":${JSON.stringify(title)},"status":${String(status)},"instance":"${instance(requestId)}"}\n`,
   );
+}
+
+/** A URI reference (RFC 9457 §3.1.5). A trusted proxy's id is a plain word, which is one as it stands. */
+function instance(requestId: string): string {
+  return /^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$/.test(requestId) ? `urn:uuid:${requestId}` : requestId;
 }
 
 /** Seconds after which asking again may help. */
