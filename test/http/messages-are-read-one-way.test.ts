@@ -367,13 +367,17 @@ describe('messages are read one way', () => {
     test('many names of many fields take no time to speak of', () => {
       const names = Array.from({ length: 100_000 }, (_, i) => `n${i}`).join(',');
       const fields = Array.from({ length: 900 }, (_, i) => [`f${i}`, '']).flat();
-      const before = performance.now();
-      const result = readMessage(head1({ fields: ['host', 'bee.test', 'connection', names, ...fields] }), {
-        headBytes: 1024 * 1024,
-        headFields: 1000,
+      // The best of several: a busy machine slows some of them, a quadratic reader all.
+      const times = Array.from({ length: 5 }, () => {
+        const before = performance.now();
+        const result = readMessage(head1({ fields: ['host', 'bee.test', 'connection', names, ...fields] }), {
+          headBytes: 1024 * 1024,
+          headFields: 1000,
+        });
+        assert.ok(result.ok);
+        return performance.now() - before;
       });
-      assert.ok(result.ok);
-      assert.ok(performance.now() - before < 1_000);
+      assert.ok(Math.min(...times) < 1_000, times.join(' '));
     });
 
     for (const line of [
