@@ -225,7 +225,7 @@ export class Hive implements AsyncDisposable {
   }
 
   /** Somebody else is served as ever. */
-  async stillServes(timeoutMs = 2_000): Promise<void> {
+  async stillServes(timeoutMs = 10_000): Promise<void> {
     const answer = await request(this.guard.secure, { path: '/ordinary', token: this.guard.token, timeoutMs });
     assert.equal(answer.status, 200);
   }
