@@ -22,6 +22,26 @@ export interface HiveOptions extends Omit<GuardOptions, 'upstream'> {
 /** Field that tells attacks apart which break off in their bodies. */
 const BROKEN = 'x-broken';
 
+const USUAL: HiveOptions = {};
+
+/** One path that is closed, one that is public, and two that allow encoded slashes. */
+export const FENCED: HiveOptions = {
+  routes: [
+    { name: 'admin', path: '/admin/**', deny: true },
+    { name: 'public', path: '/public/**', methods: ['GET'], public: true, unsafe_public: true },
+    { name: 'files', path: '/files/{name}', methods: ['GET'], encoded_slash: 'allow', require: 'read' },
+    { name: 'any', path: '/any/**', methods: ['GET'], encoded_slash: 'allow', require: 'read' },
+    { name: 'read', path: '/**', methods: ['GET'], require: 'read' },
+  ],
+};
+
+/** Waits for nobody longer than a test can, and reads larger heads than usual. */
+export const IMPATIENT: HiveOptions = {
+  listener: { timeouts: { handshake: '1s', keep_alive: '500ms' }, limits: { head: '32KiB', fields: 100 } },
+};
+
+const SHARED = new Map<HiveOptions, Promise<Hive>>();
+
 /** What of a request reached the service, every byte of it. */
 export interface Arrived {
   readonly request: RecordedRequest;
@@ -56,11 +76,19 @@ export class Hive implements AsyncDisposable {
     }
   }
 
-  /** One for all tests of a file, ended with the last of them. */
-  static async forThisFile(options: HiveOptions = {}): Promise<Hive> {
-    const hive = await Hive.open(options);
-    after(() => hive[Symbol.asyncDispose]());
-    return hive;
+  /**
+   * One for all files of a test process that ask with the same options, ended with the last test. Starting guardbee
+   * takes longer than most of these tests together.
+   */
+  static async shared(options: HiveOptions = USUAL): Promise<Hive> {
+    let opening = SHARED.get(options);
+    if (opening === undefined) {
+      opening = Hive.open(options);
+      SHARED.set(options, opening);
+      const hive = await opening;
+      after(() => hive[Symbol.asyncDispose]());
+    }
+    return await opening;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -174,13 +202,18 @@ export class Hive implements AsyncDisposable {
       const before = this.upstream.requests.length;
       const answer = await this.#only(door, bytes);
       assert.equal(answer.status, 200, answer.text());
-      check(await this.arrivedSince(before));
+      check(await this.arrivedSince(before, answer.header('x-request-id')));
     }
   }
 
-  /** The only request since `before` were there; fails where there were more, or bytes that belong to none. */
-  async arrivedSince(before: number): Promise<Arrived> {
-    const [arrived, ...more] = this.upstream.requests.slice(before);
+  /**
+   * The only request since `before` were there, or the one with this id; fails where something came that guardbee has
+   * not given an id, or bytes that belong to none.
+   */
+  async arrivedSince(before: number, requestId: string | null = null): Promise<Arrived> {
+    const since = this.upstream.requests.slice(before).filter((request) => request.header(BROKEN) === null);
+    const isMeant = (id: string | null): boolean => id === null || requestId === null || id === requestId;
+    const [arrived, ...more] = since.filter((request) => isMeant(request.header('x-request-id')));
     assert.ok(arrived !== undefined, 'the service has seen nothing');
     assert.deepEqual(
       more.map((other) => `${other.method} ${other.target}`),

@@ -16,7 +16,7 @@ const attack = (expect: string, pass: string): string =>
 
 const EXPECT = 'Expect: 100-continue\r\n';
 
-const hive = await Hive.forThisFile();
+const hive = await Hive.shared();
 
 describe('a forged identity beside Expect', () => {
   test('http-proxy overwrites the identity, but not beside Expect', async () => {

@@ -27,7 +27,7 @@ async function readAndLeave(target: Target, token: string | undefined, how: 'end
   client[how]();
 }
 
-const hive = await Hive.forThisFile();
+const hive = await Hive.shared();
 
 describe('a client that leaves an event stream', () => {
   for (const [name, stream] of STREAMS) {
