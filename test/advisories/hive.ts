@@ -35,9 +35,12 @@ export const FENCED: HiveOptions = {
   ],
 };
 
+/** Connections with nothing to do are closed soon. */
+export const BRISK: HiveOptions = { listener: { timeouts: { keep_alive: '500ms' } } };
+
 /** Waits for nobody longer than a test can, and reads larger heads than usual. */
 export const IMPATIENT: HiveOptions = {
-  listener: { timeouts: { handshake: '1s', keep_alive: '500ms' }, limits: { head: '32KiB', fields: 100 } },
+  listener: { timeouts: { handshake: '2s', keep_alive: '500ms' }, limits: { head: '32KiB', fields: 100 } },
 };
 
 const SHARED = new Map<HiveOptions, Promise<Hive>>();
