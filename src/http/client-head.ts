@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import { isLoopback, isUnspecified, parseAddress } from '../net/address.js';
-import { FIELD_VALUE, TOKEN, listMembers, lowerName, withoutWhitespace } from './fields.js';
+import { FIELD_VALUE, fieldName, listMembers, withoutWhitespace } from './fields.js';
 import type { Authority } from './host.js';
 import { readAuthority, sameAuthority } from './host.js';
 
@@ -54,9 +54,9 @@ export function clientHead(status: number, raw: readonly string[], context: Clie
   let coded = false;
   let eventStream = false;
   for (let i = 0; i < raw.length; i += 2) {
-    const name = lowerName(raw[i] ?? '');
+    const { lower: name, sound } = fieldName(raw[i] ?? '');
     const value = raw[i + 1] ?? '';
-    if (!TOKEN.test(name) || !FIELD_VALUE.test(value)) return null;
+    if (!sound || !FIELD_VALUE.test(value)) return null;
     if (name === 'connection') nominated = [...nominated, ...listMembers(value.toLowerCase())];
     if (name === 'transfer-encoding') {
       // Whatever is not plainly chunked is still in its coding when it gets here, and nobody would be told.
@@ -165,9 +165,9 @@ export function upgradeHead(raw: readonly string[], context: UpgradeContext): st
   let subprotocol: string | null = null;
   const fields: string[] = [];
   for (let i = 0; i < raw.length; i += 2) {
-    const name = lowerName(raw[i] ?? '');
+    const { lower: name, sound } = fieldName(raw[i] ?? '');
     const value = raw[i + 1] ?? '';
-    if (!TOKEN.test(name) || !FIELD_VALUE.test(value)) return null;
+    if (!sound || !FIELD_VALUE.test(value)) return null;
     switch (name) {
       case 'upgrade':
         if (withoutWhitespace(value).toLowerCase() !== 'websocket') return null;

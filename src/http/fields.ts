@@ -71,16 +71,36 @@ export const TOKEN = /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/;
 /** RFC 9110 §5.5: no control characters but HTAB. Bytes above 0x7f (obs-text) pass. */
 export const FIELD_VALUE = /^[\t\x20-\x7e\x80-\xff]*$/;
 
-const LOWER = new Map<string, string>();
-const LOWER_MOST = 2048;
+/** A field name as it came, read once: the same few dozen names come with every message. */
+export interface FieldName {
+  readonly lower: string;
+  /** It is a token (RFC 9110 §5.6.2). */
+  readonly sound: boolean;
+  readonly role: FieldRole | null;
+}
 
-/** Lower case of a field name; the usual names are looked up, and the memory for that is bounded. */
-export function lowerName(name: string): string {
-  const known = LOWER.get(name);
-  if (known !== undefined) return known;
+/** Two generations, so that a stranger who makes names up can fill the one and never keeps the usual names out. */
+const NAMES_MOST = 1024;
+const NAME_LONGEST = 64;
+let young = new Map<string, FieldName>();
+let old = new Map<string, FieldName>();
+
+/** @param name in any case. */
+export function fieldName(name: string): FieldName {
+  const known = young.get(name);
+  return known ?? remember(name);
+}
+
+function remember(name: string): FieldName {
   const lower = name.toLowerCase();
-  if (LOWER.size < LOWER_MOST && name.length < 64) LOWER.set(name, lower);
-  return lower;
+  const read = old.get(name) ?? { lower, sound: TOKEN.test(lower), role: fieldRole(lower) };
+  if (name.length > NAME_LONGEST) return read;
+  if (young.size >= NAMES_MOST) {
+    old = young;
+    young = new Map();
+  }
+  young.set(name, read);
+  return read;
 }
 
 /**

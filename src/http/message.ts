@@ -1,5 +1,5 @@
 import type { DenialReason } from '../denial.js';
-import { FIELD_VALUE, TOKEN, fieldRole, listMembers, lowerName, withoutWhitespace } from './fields.js';
+import { FIELD_VALUE, TOKEN, fieldName, listMembers, withoutWhitespace } from './fields.js';
 import { type Authority, readAuthority, sameAuthority } from './host.js';
 import { type Target, readTarget } from './target.js';
 
@@ -117,11 +117,11 @@ export function readMessage(raw: RawHead, limits: HeadLimits): MessageResult {
   const out: string[] = [];
 
   for (let i = 0; i < fields.length; i += 2) {
-    const name = lowerName(fields[i] ?? '');
+    const { lower: name, sound, role } = fieldName(fields[i] ?? '');
     const value = fields[i + 1] ?? '';
     size += name.length + value.length + 4;
-    if (!TOKEN.test(name) || !FIELD_VALUE.test(value)) return wrong('malformed_head');
-    switch (fieldRole(name)) {
+    if (!sound || !FIELD_VALUE.test(value)) return wrong('malformed_head');
+    switch (role) {
       case 'hop':
         if (name === 'host') {
           host = value;

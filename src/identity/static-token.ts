@@ -1,5 +1,5 @@
 import type { DenialReason } from '../denial.js';
-import type { BearerAuthenticator } from '../policy/policy.js';
+import type { BearerAuthenticator, TokenEntry } from '../policy/policy.js';
 import type { Credential } from './credential.js';
 import type { Identity } from './identity.js';
 
@@ -15,14 +15,23 @@ export function proveToken(authenticator: BearerAuthenticator, credential: Crede
   if (entry === null) return { ok: false, reason: 'credential_invalid' };
   if (nowMs < entry.notBeforeMs) return { ok: false, reason: 'credential_not_yet_valid' };
   if (nowMs >= entry.notAfterMs) return { ok: false, reason: 'credential_expired' };
-  return {
-    ok: true,
-    identity: {
+  return { ok: true, identity: identityOf(entry) };
+}
+
+/** One object for a token, however often it is shown: what is remembered of an identity is then found again. */
+const identities = new WeakMap<TokenEntry, Identity>();
+
+function identityOf(entry: TokenEntry): Identity {
+  let identity = identities.get(entry);
+  if (identity === undefined) {
+    identity = {
       name: entry.name,
-      authenticator: authenticator.name,
+      authenticator: entry.authenticator,
       roles: entry.roles,
       grants: entry.grants,
       expiresAtMs: entry.notAfterMs,
-    },
-  };
+    };
+    identities.set(entry, identity);
+  }
+  return identity;
 }

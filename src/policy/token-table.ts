@@ -1,4 +1,3 @@
-import { timingSafeEqual } from 'node:crypto';
 import type { TokenEntry } from './policy.js';
 
 /**
@@ -7,12 +6,10 @@ import type { TokenEntry } from './policy.js';
  * comparison is constant-time all the same.
  */
 export class TokenTable {
-  readonly #byDigest: ReadonlyMap<string, { readonly digest: Buffer; readonly entry: TokenEntry }>;
+  readonly #byDigest: ReadonlyMap<string, TokenEntry>;
 
   constructor(entries: readonly TokenEntry[]) {
-    this.#byDigest = new Map(
-      entries.map((entry) => [entry.sha256, { digest: Buffer.from(entry.sha256, 'hex'), entry }]),
-    );
+    this.#byDigest = new Map(entries.map((entry) => [entry.sha256, entry]));
   }
 
   get size(): number {
@@ -23,10 +20,17 @@ export class TokenTable {
   find(sha256: string): TokenEntry | null {
     const found = this.#byDigest.get(sha256);
     if (found === undefined) return null;
-    return timingSafeEqual(found.digest, Buffer.from(sha256, 'hex')) ? found.entry : null;
+    return sameDigest(found.sha256, sha256) ? found : null;
   }
 
   entries(): TokenEntry[] {
-    return [...this.#byDigest.values()].map((held) => held.entry);
+    return [...this.#byDigest.values()];
   }
+}
+
+/** Looks at every digit, whatever the first ones were. Two Buffers for `timingSafeEqual` would cost ten times as much. */
+function sameDigest(a: string, b: string): boolean {
+  let difference = a.length ^ b.length;
+  for (let i = 0; i < a.length; i += 1) difference |= a.charCodeAt(i) ^ b.charCodeAt(i);
+  return difference === 0;
 }

@@ -48,6 +48,10 @@ export function rawFields(raw: unknown): string[] {
     : [];
 }
 
+/**
+ * undici's handler in the form that its core calls (decision 10): the newer form is a layer on top of this one, which
+ * makes an object of every answer's fields and trailers for nobody to read.
+ */
 class ForwardHandler implements Dispatcher.DispatchHandler {
   readonly body: RequestBody | null;
   readonly #exchange: Exchange;
@@ -55,7 +59,12 @@ class ForwardHandler implements Dispatcher.DispatchHandler {
   readonly #pool: UpstreamPool;
   readonly #client: Client;
   readonly #respond: Respond;
-  #controller: Dispatcher.DispatchController | null = null;
+  /** Ends the request and its connection; null until the request is on a connection. */
+  #abort: ((error: Error) => void) | null = null;
+  /** Goes on reading the answer; null until its head is here. */
+  #resume: (() => void) | null = null;
+  /** The client is slower than the upstream. */
+  #paused = false;
   /** Why we gave up, when it was us. */
   #givenUp: GivenUp | null = null;
   /** The answer's head is out, and there is no body to it by definition. */
@@ -84,7 +93,9 @@ class ForwardHandler implements Dispatcher.DispatchHandler {
         );
     if (message.expectsContinue) answer.sendContinue();
     answer.onDrain = () => {
-      this.#controller?.resume();
+      if (!this.#paused) return;
+      this.#paused = false;
+      this.#resume?.();
     };
     answer.onClose = (flushed) => {
       // The upstream must hear at once that nobody listens: for a worker it is the only way to cancel.
@@ -93,17 +104,48 @@ class ForwardHandler implements Dispatcher.DispatchHandler {
     };
   }
 
-  onRequestStart(controller: Dispatcher.DispatchController): void {
-    this.#controller = controller;
+  onConnect(abort: (error?: Error) => void): void {
+    this.#abort = abort;
     // The client left while the connection was being made; nothing has been sent yet.
-    if (this.#givenUp !== null) controller.abort(this.#givenUp);
+    if (this.#givenUp !== null) abort(this.#givenUp);
   }
 
-  onResponseStart(controller: Dispatcher.DispatchController, status: number): void {
+  onHeaders(status: number, rawHeaders: Buffer[], resume: () => void): boolean {
+    this.#resume = resume;
     // Interim answers (RFC 9110 §15.2) are between the upstream and us.
-    if (status < 200 || this.#over) return;
+    if (status >= 200 && !this.#over) this.#answer(status, rawFields(rawHeaders));
+    return !this.#paused;
+  }
+
+  onData(chunk: Buffer): boolean {
+    if (this.#over) return true;
+    this.#exchange.bytesOut += chunk.length;
+    this.#paused = !this.#exchange.answer.write(chunk);
+    return !this.#paused;
+  }
+
+  onComplete(): void {
+    if (this.#over) return;
+    this.#over = true;
+    this.#pool.release(this.#client);
+    this.#exchange.answer.end();
+  }
+
+  onError(error: Error): void {
+    if (this.#bodiless && this.#givenUp === null && !this.#over) {
+      // The answer was whole with its head. undici holds the length that a 304 may state (RFC 9110 §15.4.5) against the
+      // body that it does not have.
+      this.#over = true;
+      this.#pool.discard(this.#client);
+      this.#exchange.answer.end();
+      return;
+    }
+    this.#end(this.#givenUp?.reason ?? upstreamFailure(error));
+  }
+
+  #answer(status: number, fields: readonly string[]): void {
     const { admission, upstream } = this.#permit;
-    const head = clientHead(status, rawFields(controller.rawHeaders), {
+    const head = clientHead(status, fields, {
       scheme: admission.scheme,
       authority: admission.message.authority,
       requestId: this.#exchange.requestId,
@@ -120,31 +162,6 @@ class ForwardHandler implements Dispatcher.DispatchHandler {
     this.#exchange.answer.sendHead(status, head.fields, head.bodiless);
   }
 
-  onResponseData(controller: Dispatcher.DispatchController, chunk: Buffer): void {
-    if (this.#over) return;
-    this.#exchange.bytesOut += chunk.length;
-    if (!this.#exchange.answer.write(chunk)) controller.pause();
-  }
-
-  onResponseEnd(): void {
-    if (this.#over) return;
-    this.#over = true;
-    this.#pool.release(this.#client);
-    this.#exchange.answer.end();
-  }
-
-  onResponseError(_controller: Dispatcher.DispatchController | null, error: Error): void {
-    if (this.#bodiless && this.#givenUp === null && !this.#over) {
-      // The answer was whole with its head. undici holds the length that a 304 may state (RFC 9110 §15.4.5) against the
-      // body that it does not have.
-      this.#over = true;
-      this.#pool.discard(this.#client);
-      this.#exchange.answer.end();
-      return;
-    }
-    this.#end(this.#givenUp?.reason ?? upstreamFailure(error));
-  }
-
   #giveUp(reason: FailureReason): void {
     if (this.#over) {
       // The upstream was done; the client was not.
@@ -153,7 +170,7 @@ class ForwardHandler implements Dispatcher.DispatchHandler {
     }
     if (this.#givenUp !== null) return;
     this.#givenUp = new GivenUp(reason);
-    if (this.#controller !== null) this.#controller.abort(this.#givenUp);
+    if (this.#abort !== null) this.#abort(this.#givenUp);
     // Not sent yet: destroying the client ends the waiting request with an error of its own.
     else this.#pool.discard(this.#client);
     this.#end(reason);

@@ -11,6 +11,8 @@ const JOINED_BYTES = 16 * 1024;
 export class Http1Answer implements Answer {
   readonly #request: IncomingMessage;
   readonly #response: ServerResponse;
+  readonly #over: (() => void) | null;
+  #drainAwaited = false;
   #closed = false;
   #bodyBegun = false;
   #bodyExpected = true;
@@ -21,11 +23,12 @@ export class Http1Answer implements Answer {
   onDrain: (() => void) | null = null;
   onClose: ((flushed: boolean) => void) | null = null;
 
-  constructor(request: IncomingMessage, response: ServerResponse) {
+  /** @param over called after `onClose`: the connection is free for what comes next. */
+  constructor(request: IncomingMessage, response: ServerResponse, over: (() => void) | null) {
     this.#request = request;
     this.#response = response;
+    this.#over = over;
     response.on('close', this.#onResponseClose);
-    response.on('drain', this.#onResponseDrain);
     // Both report through `close`; an unheard `error` would end the process.
     response.on('error', ignore);
     request.on('error', ignore);
@@ -59,10 +62,10 @@ export class Http1Answer implements Answer {
     // a tenth of the whole request. latin1 keeps every byte as it is.
     if (!this.#bodyBegun && chunk.length <= JOINED_BYTES) {
       this.#bodyBegun = true;
-      return this.#response.write(chunk.toString('latin1'), 'latin1');
+      return this.#response.write(chunk.toString('latin1'), 'latin1') || this.#awaitDrain();
     }
     this.#bodyBegun = true;
-    return this.#response.write(chunk);
+    return this.#response.write(chunk) || this.#awaitDrain();
   }
 
   end(): void {
@@ -150,6 +153,15 @@ export class Http1Answer implements Answer {
     if (!this.#gone() && !this.#response.writableEnded) this.#response.flushHeaders();
   };
 
+  /** Most answers never fill a socket: who listens for the drain does so when there is one to come. */
+  #awaitDrain(): false {
+    if (!this.#drainAwaited) {
+      this.#drainAwaited = true;
+      this.#response.on('drain', this.#onResponseDrain);
+    }
+    return false;
+  }
+
   readonly #onResponseDrain = (): void => {
     this.onDrain?.();
   };
@@ -158,6 +170,7 @@ export class Http1Answer implements Answer {
     if (this.#closed) return;
     this.#closed = true;
     this.onClose?.(this.#response.writableFinished);
+    this.#over?.();
   };
 }
 

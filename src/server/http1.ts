@@ -86,9 +86,7 @@ export function http1Server(
     }
     const waiting = turns.get(socket) ?? [];
     turns.set(socket, waiting);
-    const answer = new Http1Answer(request, response);
-    answers.set(socket, answer);
-    response.once('close', () => {
+    const answer = new Http1Answer(request, response, () => {
       const next = waiting.shift();
       if (next !== undefined) {
         next();
@@ -98,6 +96,7 @@ export function http1Server(
       // This answer may have begun before the drain did, and then promised to keep the connection.
       if (around.draining()) socket.destroySoon();
     });
+    answers.set(socket, answer);
     if (around.draining()) response.shouldKeepAlive = false;
     handle(listener, rawHead(request, scheme), peer, answer, null, around);
   };
@@ -263,7 +262,7 @@ class Http1Upgrade implements UpgradingClient {
     });
     this.#response = response;
     this.#connection = request.socket;
-    this.answer = new Http1Answer(request, response);
+    this.answer = new Http1Answer(request, response, null);
     socket.on('error', () => undefined);
     // The socket must be read for its end to be seen; what comes early is held, up to a bound.
     socket.on('data', this.#onEarly);
