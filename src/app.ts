@@ -2,12 +2,14 @@ import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { DENIALS } from './denial.js';
 import type { ExchangeSink } from './exchange.js';
+import { proveWith } from './gate/decide.js';
 import { type Admin, createAdmin } from './observe/admin.js';
 import type { Log } from './observe/log.js';
 import { Metrics } from './observe/metrics.js';
 import type { ReadinessReport } from './observe/readiness.js';
 import { AccessRecorder } from './observe/record.js';
 import { type Redactor, constant } from './observe/redact.js';
+import { POLICY_ALONE } from './identity/provers.js';
 import type { HttpListener, Policy } from './policy/policy.js';
 import { Upstreams } from './proxy/upstream.js';
 import { type SniContexts, createSniContexts, describeCertificate, ensureSelfSigned } from './server/certificate.js';
@@ -148,6 +150,7 @@ class Parts {
       upstreams: this.upstreams,
       sink,
       clock: { now: () => Date.now(), ticks: () => performance.now() },
+      prove: proveWith(POLICY_ALONE),
       draining: () => this.draining,
       broke: (error, requestId) => {
         log.error('request.broke', 'a request failed inside guardbee', {

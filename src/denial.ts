@@ -58,6 +58,9 @@ export const DENIALS = Object.freeze({
   credential_not_yet_valid: row(401, 'The credential is not valid yet', 'invalid_token'),
   credential_malformed: row(400, 'The credential is malformed', 'invalid_request'),
   credential_ambiguous: row(400, 'More than one credential', 'invalid_request'),
+  credential_revoked: row(401, 'The credential is no longer valid', 'invalid_token'),
+  credential_unverifiable: row(503, 'The credential cannot be checked at present', 'none', 'warn'),
+  cross_site: row(403, 'This request came from another site'),
   permission_missing: row(403, 'The credential does not allow this', 'insufficient_scope'),
   // Life of the process.
   draining: row(503, 'The server is shutting down', 'none', 'info'),

@@ -3,6 +3,7 @@ import { DENIALS, type DenialReason } from './denial.js';
 import type { ExchangeRecord, Outcome } from './exchange-record.js';
 import { FAILURES, type FailureReason } from './failure.js';
 import type { Permit, Refusal } from './gate/authorize.js';
+import type { Identity } from './identity/identity.js';
 import type { Message, RawHead } from './http/message.js';
 import type { HttpListener, Route } from './policy/policy.js';
 
@@ -69,6 +70,8 @@ export class Exchange {
   #stream: 'none' | 'sse' | 'ws' = 'none';
   bytesIn = 0;
   bytesOut = 0;
+  /** Set by whoever forwards: ends both sides at once, for a reason of ours. */
+  onCut: ((reason: FailureReason) => void) | null = null;
 
   constructor(init: {
     readonly requestId: string;
@@ -96,6 +99,16 @@ export class Exchange {
 
   get finished(): boolean {
     return this.#finished;
+  }
+
+  /** Null until somebody has proved who asks. */
+  get identity(): Identity | null {
+    return this.#decision?.identity ?? null;
+  }
+
+  /** Ends an exchange that is underway. */
+  cut(reason: FailureReason): void {
+    if (!this.#finished) this.onCut?.(reason);
   }
 
   get protocol(): RawHead['protocol'] {

@@ -19,6 +19,7 @@ export const FAILURES = Object.freeze({
   client_gone: row('client', 499, 'The client went away', 'info'),
   client_body_broken: row('client', 400, 'The request body ended early', 'warn'),
   client_body_timeout: row('client', 408, 'The request body took too long', 'warn'),
+  credential_ended: row('client', 401, 'The credential is no longer valid', 'warn'),
   upstream_refused: row('upstream', 502, 'The service behind is not reachable', 'error'),
   upstream_not_loopback: row('upstream', 502, 'The service behind is not reachable', 'error'),
   upstream_gone: row('upstream', 502, 'The service behind closed the connection', 'error'),

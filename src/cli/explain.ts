@@ -160,7 +160,7 @@ function guess(name: string, candidates: Iterable<string>): string {
 }
 
 function allTokens(policy: Policy): TokenEntry[] {
-  return [...policy.authenticators.values()].flatMap((authenticator) => authenticator.tokens.entries());
+  return [...policy.authenticators.values()].flatMap((one) => (one.type === 'bearer' ? one.tokens.entries() : []));
 }
 
 function tokensNamed(policy: Policy, name: string): TokenEntry[] {

@@ -107,7 +107,10 @@ async function serve(
 /** What the log must never show, by digest: every token of the policy, and every credential for an upstream. */
 function knownDigests(policy: Policy): ReadonlySet<string> {
   const known = new Set<string>();
-  for (const { tokens } of policy.authenticators.values()) for (const { sha256 } of tokens.entries()) known.add(sha256);
+  for (const authenticator of policy.authenticators.values()) {
+    if (authenticator.type !== 'bearer') continue;
+    for (const { sha256 } of authenticator.tokens.entries()) known.add(sha256);
+  }
   for (const listener of policy.listeners) {
     if (listener.type !== 'http') continue;
     for (const { upstreamAuth } of listener.routes.routes) {

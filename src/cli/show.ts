@@ -183,6 +183,8 @@ class Showing {
   }
 
   #authenticator(authenticator: Authenticator): Shown {
+    // The other kinds come with the readers of their entries.
+    if (authenticator.type !== 'bearer') return { type: authenticator.type };
     const file = this.#written?.authenticators?.[authenticator.name]?.tokens_file;
     const tokens = authenticator.tokens.entries().map(token);
     return {

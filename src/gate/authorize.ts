@@ -3,6 +3,7 @@ import type { Authentication } from '../identity/authenticate.js';
 import type { Identity } from '../identity/identity.js';
 import type { Carrier, Route, Upstream } from '../policy/policy.js';
 import type { Admission } from './admit.js';
+import { isCrossSite } from './cross-site.js';
 
 /** Known to this file alone: a permit leads to its class by `constructor`, but not to this. */
 const AUTHORIZED = Symbol('authorized');
@@ -80,6 +81,9 @@ export function authorize(admission: Admission, authentication: Authentication |
   if (route.access.kind === 'public') return new GrantedPermit(AUTHORIZED, admission, route.upstream, null);
   if (authentication === null) return no('credential_missing', null, null);
   if (!authentication.ok) return no(authentication.reason, null, authentication.fingerprint);
+  if (isCrossSite(admission, authentication.carrier)) {
+    return no('cross_site', authentication.identity, authentication.fingerprint);
+  }
   if (route.access.kind === 'require') {
     for (const name of route.access.anyOf) {
       if (authentication.identity.grants.has(name))

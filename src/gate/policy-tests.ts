@@ -1,9 +1,10 @@
 import { DENIALS } from '../denial.js';
 import { readMessage } from '../http/message.js';
-import { parseAddress } from '../net/address.js';
+import { POLICY_ALONE } from '../identity/provers.js';
+import { formatAddress, parseAddress } from '../net/address.js';
 import type { HttpListener, Policy, PolicyTest } from '../policy/policy.js';
 import type { Refusal } from './authorize.js';
-import { type Prove, decide } from './decide.js';
+import { type Prove, decideNow, proveWith } from './decide.js';
 
 /** A request as `tests:` and `explain` describe it. */
 export interface SupposedRequest {
@@ -50,7 +51,8 @@ export function suppose(policy: Policy, request: SupposedRequest, nowMs: number)
   );
   if (!read.ok)
     return { kind: 'refused', status: DENIALS[read.reason].status, reason: read.reason, route: null, line: null };
-  const decision = decide(listener, read.message, peer, nowMs, proveSupposed(request.as, policy));
+  const caller = { address: peer, text: formatAddress(peer), certificate: null };
+  const decision = decideNow(listener, read.message, caller, nowMs, proveSupposed(request.as, policy));
   if (decision.allow) {
     return {
       kind: 'allowed',
@@ -85,9 +87,10 @@ function inHostField(host: string): string {
 }
 
 function proveSupposed(as: SupposedRequest['as'], policy: Policy): Prove {
-  if (as === null) return () => ({ ok: false, reason: 'credential_missing', fingerprint: null });
+  // Showing nothing, it may still be known by its address.
+  if (as === null) return proveWith(POLICY_ALONE);
   const grants = new Set([...as.roles, ...as.permissions, ...as.roles.flatMap((role) => policy.roles.get(role) ?? [])]);
-  return (route) => ({
+  return ({ route }) => ({
     ok: true,
     identity: {
       name: as.name,
@@ -95,6 +98,7 @@ function proveSupposed(as: SupposedRequest['as'], policy: Policy): Prove {
       roles: as.roles,
       grants,
       expiresAtMs: Number.POSITIVE_INFINITY,
+      revocables: [],
     },
     carrier: 'authorization',
     fingerprint: '000000',

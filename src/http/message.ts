@@ -57,6 +57,15 @@ export interface Message {
   readonly forwardedProto: string | null;
   readonly requestId: string | null;
   readonly userAgent: string | null;
+  /** One field: HTTP/2 may split it. Also among `fields`. */
+  readonly cookie: string | null;
+  /** All Origin fields, joined; `null` is a word that browsers send. */
+  readonly origin: string | null;
+  /** Sec-Fetch-Site and Sec-Fetch-Mode (Fetch Metadata), joined likewise. */
+  readonly fetchSite: string | null;
+  readonly fetchMode: string | null;
+  readonly accept: string | null;
+  readonly contentType: string | null;
 }
 
 export type MessageResult =
@@ -102,6 +111,11 @@ export function readMessage(raw: RawHead, limits: HeadLimits): MessageResult {
   let forwardedProto: string | null = null;
   let requestId: string | null = null;
   let userAgent: string | null = null;
+  let origin: string | null = null;
+  let fetchSite: string | null = null;
+  let fetchMode: string | null = null;
+  let accept: string | null = null;
+  let contentType: string | null = null;
   let contentLength: string | null = null;
   let contentLengths = 0;
   let transferEncoding: string | null = null;
@@ -168,6 +182,11 @@ export function readMessage(raw: RawHead, limits: HeadLimits): MessageResult {
           break;
         }
         if (name === 'user-agent') userAgent = value;
+        else if (name === 'accept') accept = accept === null ? value : `${accept},${value}`;
+        else if (name === 'content-type') contentType = contentType === null ? value : `${contentType},${value}`;
+        else if (name === 'origin') origin = origin === null ? value : `${origin},${value}`;
+        else if (name === 'sec-fetch-site') fetchSite = fetchSite === null ? value : `${fetchSite},${value}`;
+        else if (name === 'sec-fetch-mode') fetchMode = fetchMode === null ? value : `${fetchMode},${value}`;
         else if (name === 'sec-websocket-protocol')
           subprotocols = subprotocols === null ? value : `${subprotocols},${value}`;
         else if (name === 'sec-websocket-key')
@@ -241,6 +260,12 @@ export function readMessage(raw: RawHead, limits: HeadLimits): MessageResult {
       forwardedProto,
       requestId,
       userAgent,
+      cookie,
+      origin,
+      fetchSite,
+      fetchMode,
+      accept,
+      contentType,
     },
   };
 }

@@ -1,49 +1,152 @@
 import type { DenialReason } from '../denial.js';
 import type { Message } from '../http/message.js';
-import type { Authenticator, Carrier, Route } from '../policy/policy.js';
-import { readCredential } from './credential.js';
+import type {
+  Authenticator,
+  BasicAuthenticator,
+  BearerAuthenticator,
+  Carrier,
+  HttpListener,
+  JwtAuthenticator,
+  MtlsAuthenticator,
+  NetworkAuthenticator,
+  Route,
+} from '../policy/policy.js';
+import type { Caller } from './caller.js';
+import { type Credential, readCredential } from './credential.js';
 import type { Identity } from './identity.js';
+import { claimedIssuer, looksLikeJwt } from './jwt-shape.js';
+import { proveCertificate } from './mtls.js';
+import { proveAddress } from './network.js';
+import type { Proof, Provers } from './provers.js';
+import { sessionCookieName } from './session-cookie.js';
 import { proveToken } from './static-token.js';
 
 /** What came of asking who it is. `fingerprint` is there whenever a credential was readable, good or bad. */
 export type Authentication =
-  | { readonly ok: true; readonly identity: Identity; readonly carrier: Carrier; readonly fingerprint: string }
+  | { readonly ok: true; readonly identity: Identity; readonly carrier: Carrier; readonly fingerprint: string | null }
   | { readonly ok: false; readonly reason: DenialReason; readonly fingerprint: string | null };
 
-/** Which authenticator answers for which carrier on a route; computed once for a route. */
-const plans = new WeakMap<
-  Route,
-  { readonly carriers: ReadonlySet<Carrier>; readonly byCarrier: ReadonlyMap<Carrier, Authenticator> }
->();
+/** A request that was admitted, and who brought it. */
+export interface Asked {
+  readonly listener: HttpListener;
+  readonly route: Route;
+  readonly message: Message;
+  /** Canonical address of the client, after trusted proxies. */
+  readonly client: string;
+}
 
-function planFor(route: Route): {
+/** What a route takes, sorted by what each credential needs; computed once for a route. */
+interface Plan {
   readonly carriers: ReadonlySet<Carrier>;
-  readonly byCarrier: ReadonlyMap<Carrier, Authenticator>;
-} {
+  readonly cookieName: string | null;
+  readonly bearer: ReadonlyMap<Carrier, BearerAuthenticator>;
+  readonly jwt: readonly JwtAuthenticator[];
+  readonly basic: BasicAuthenticator | null;
+  readonly mtls: MtlsAuthenticator | null;
+  readonly network: NetworkAuthenticator | null;
+}
+
+const plans = new WeakMap<Route, Plan>();
+
+function planFor(listener: HttpListener, route: Route): Plan {
   const known = plans.get(route);
   if (known !== undefined) return known;
-  const byCarrier = new Map<Carrier, Authenticator>();
-  for (const authenticator of route.authenticators) {
-    for (const carrier of authenticator.carriers) if (!byCarrier.has(carrier)) byCarrier.set(carrier, authenticator);
+  const carriers = new Set(route.authenticators.flatMap((one) => [...one.carriers]));
+  const { sessions } = listener;
+  const loginHere = sessions?.loginWith.some((one) => route.authenticators.includes(one)) === true;
+  if (loginHere) carriers.add('cookie');
+  const bearer = new Map<Carrier, BearerAuthenticator>();
+  for (const one of route.authenticators) {
+    if (one.type !== 'bearer') continue;
+    for (const carrier of one.carriers) if (!bearer.has(carrier)) bearer.set(carrier, one);
   }
-  const plan = { carriers: new Set(byCarrier.keys()), byCarrier };
+  const only = <T extends Authenticator['type']>(type: T): Extract<Authenticator, { type: T }> | null =>
+    route.authenticators.find((one): one is Extract<Authenticator, { type: T }> => one.type === type) ?? null;
+  const plan: Plan = {
+    carriers,
+    cookieName: loginHere ? sessionCookieName(listener.name) : null,
+    bearer,
+    jwt: route.authenticators.filter((one) => one.type === 'jwt'),
+    basic: only('basic'),
+    mtls: only('mtls'),
+    network: only('network'),
+  };
   plans.set(route, plan);
   return plan;
 }
 
+const MISSING: Authentication = { ok: false, reason: 'credential_missing', fingerprint: null };
+
 /**
- * Who is it. The carrier of the credential picks one authenticator, and that one's word is final: a bad credential
- * never falls through to another, nor to anonymous.
+ * Who is it. Carrier and shape of the credential pick one authenticator, and that one's word is final: a bad credential
+ * never falls through to another, nor to the certificate or address that came with it, nor to anonymous. At once where
+ * the answer is known, a promise where it must be found out.
  */
-export function authenticate(route: Route, message: Message, nowMs: number): Authentication {
-  const plan = planFor(route);
-  const read = readCredential(message, plan.carriers);
-  if (read.kind === 'none') return { ok: false, reason: 'credential_missing', fingerprint: null };
+export function authenticate(
+  asked: Asked,
+  caller: Caller,
+  nowMs: number,
+  provers: Provers,
+): Authentication | Promise<Authentication> {
+  const plan = planFor(asked.listener, asked.route);
+  const read = readCredential(asked.message, plan.carriers, plan.cookieName);
   if (read.kind === 'refused') return { ok: false, reason: read.reason, fingerprint: null };
+  if (read.kind === 'none') return withoutMessage(plan, asked, caller, nowMs);
   const { credential } = read;
-  const authenticator = plan.byCarrier.get(credential.carrier);
-  if (authenticator === undefined) return { ok: false, reason: 'credential_missing', fingerprint: null };
-  const proof = proveToken(authenticator, credential, nowMs);
-  if (!proof.ok) return { ok: false, reason: proof.reason, fingerprint: credential.fingerprint };
-  return { ok: true, identity: proof.identity, carrier: credential.carrier, fingerprint: credential.fingerprint };
+  const proof = prove(plan, asked.listener, credential, nowMs, provers);
+  return proof instanceof Promise ? proof.then((late) => said(late, credential)) : said(proof, credential);
+}
+
+function said(proof: Proof, { carrier, fingerprint }: Credential): Authentication {
+  return proof.ok
+    ? { ok: true, identity: proof.identity, carrier, fingerprint }
+    : { ok: false, reason: proof.reason, fingerprint };
+}
+
+function prove(
+  plan: Plan,
+  listener: HttpListener,
+  credential: Credential,
+  nowMs: number,
+  provers: Provers,
+): Proof | Promise<Proof> {
+  const { carrier } = credential;
+  switch (carrier) {
+    case 'cookie':
+      return provers.session(listener, credential, nowMs);
+    case 'basic':
+      return plan.basic === null ? NOBODY : provers.basic(plan.basic, credential, nowMs);
+    case 'certificate':
+    case 'address':
+      return NOBODY;
+    case 'authorization':
+    case 'x_api_key':
+    case 'x_guardbee_token':
+    case 'subprotocol': {
+      const issuers = plan.jwt.filter((one) => one.carriers.has(carrier));
+      const keys = plan.bearer.get(carrier);
+      if (keys !== undefined && (issuers.length === 0 || !looksLikeJwt(credential))) {
+        return proveToken(keys, credential, nowMs);
+      }
+      const [only] = issuers;
+      const issuer = issuers.length === 1 ? only : issuers.find((one) => one.issuer === claimedIssuer(credential));
+      return issuer === undefined ? NOBODY : provers.jwt(issuer, credential, nowMs);
+    }
+  }
+}
+
+const NOBODY: Proof = { ok: false, reason: 'credential_invalid' };
+
+/** No credential in the message: the connection's own may speak. */
+function withoutMessage(plan: Plan, asked: Asked, caller: Caller, nowMs: number): Authentication {
+  if (plan.mtls !== null && caller.certificate !== null) {
+    const fingerprint = caller.certificate.sha256.slice(0, 6);
+    const proof = proveCertificate(plan.mtls, caller.certificate, nowMs);
+    return proof.ok
+      ? { ok: true, identity: proof.identity, carrier: 'certificate', fingerprint }
+      : { ok: false, reason: proof.reason, fingerprint };
+  }
+  const proof = plan.network === null ? null : proveAddress(plan.network, asked.client);
+  if (proof?.ok !== true) return MISSING;
+  return { ok: true, identity: proof.identity, carrier: 'address', fingerprint: null };
 }

@@ -1,17 +1,46 @@
+import { inspect } from 'node:util';
 import type { DenialReason } from '../denial.js';
 import type { Message } from '../http/message.js';
 import type { Carrier } from '../policy/policy.js';
 import { sha256Hex } from '../secret/digest.js';
 
-/** What a caller showed. The token itself is not in it: its digest is all that anything after this needs. */
-export interface Credential {
+/** What a caller showed. Whoever only compares digests never sees the text; it prints as a mask. */
+export class Credential {
   readonly carrier: Carrier;
-  /** SHA-256 of the token, 64 lowercase hex digits. */
+  /** SHA-256 of the text, 64 lowercase hex digits. */
   readonly sha256: string;
   /** First 6 digits of it: what logs may say. */
   readonly fingerprint: string;
-  /** UTF-8 bytes. */
-  readonly length: number;
+  readonly #text: string;
+
+  constructor(carrier: Carrier, text: string) {
+    this.carrier = carrier;
+    this.sha256 = sha256Hex(text);
+    this.fingerprint = this.sha256.slice(0, 6);
+    this.#text = text;
+  }
+
+  /** Characters; all are visible ASCII. */
+  get length(): number {
+    return this.#text.length;
+  }
+
+  /** The token, the base64 of name and password, the cookie's value. For the one who proves it. */
+  reveal(): string {
+    return this.#text;
+  }
+
+  toJSON(): string {
+    return '[credential]';
+  }
+
+  toString(): string {
+    return '[credential]';
+  }
+
+  [inspect.custom](): string {
+    return '[credential]';
+  }
 }
 
 export type CredentialResult =
@@ -26,23 +55,33 @@ const refused = (reason: DenialReason): CredentialResult => ({ kind: 'refused', 
 const VISIBLE = /^[\x21-\x7e]+$/;
 /** The scheme is matched without regard to case (RFC 9110 §11.1). */
 const BEARER = /^bearer(?: +(.*))?$/i;
+const BASIC = /^basic(?: +(.*))?$/i;
 const LONGEST = 8192;
 /** The subprotocol that announces a token as the next member of the list; Kubernetes and others use such a pair too. */
 export const BEARER_SUBPROTOCOL = 'bearer';
 
 /**
  * Reads the one credential of a request out of the enabled carriers. Others are not looked at. Two credentials are
- * refused, not ranked: whichever we preferred, somebody else would prefer the other (RFC 6750 §2).
+ * refused, not ranked: whichever we preferred, somebody else would prefer the other (RFC 6750 §2). A client certificate
+ * and an address are not in the message: they accompany one.
+ *
+ * @param cookieName the session cookie of the listener; null: there are no sessions
  */
-export function readCredential(message: Message, carriers: ReadonlySet<Carrier>): CredentialResult {
+export function readCredential(
+  message: Message,
+  carriers: ReadonlySet<Carrier>,
+  cookieName: string | null = null,
+): CredentialResult {
   let carrier: Carrier | null = null;
   let token = '';
   let count = 0;
-  if (message.authorization !== null && carriers.has('authorization')) {
-    const bearer = BEARER.exec(message.authorization);
-    if (bearer !== null) {
-      carrier = 'authorization';
-      token = bearer[1] ?? '';
+  if (message.authorization !== null) {
+    const bearer = carriers.has('authorization') ? BEARER.exec(message.authorization) : null;
+    const basic = bearer === null && carriers.has('basic') ? BASIC.exec(message.authorization) : null;
+    const found = bearer ?? basic;
+    if (found !== null) {
+      carrier = bearer === null ? 'basic' : 'authorization';
+      token = found[1] ?? '';
       count += 1;
     }
   }
@@ -64,23 +103,44 @@ export function readCredential(message: Message, carriers: ReadonlySet<Carrier>)
       count += 1;
     }
   }
+  if (cookieName !== null && message.cookie !== null && carriers.has('cookie')) {
+    const values = cookieValues(message.cookie, cookieName);
+    if (values.length > 0) {
+      carrier = 'cookie';
+      token = values[0] ?? '';
+      count += values.length;
+    }
+  }
   if (carrier === null) return NONE;
   if (count > 1) return refused('credential_ambiguous');
   if (token.length > LONGEST || !VISIBLE.test(token)) return refused('credential_malformed');
-  const sha256 = sha256Hex(token);
-  return { kind: 'shown', credential: { carrier, sha256, fingerprint: sha256.slice(0, 6), length: token.length } };
+  return { kind: 'shown', credential: new Credential(carrier, token) };
 }
 
-/** Lower-case field name of a carrier; null for the subprotocol, which shares its field with others. */
+/** Every value that a Cookie field has for a name (RFC 6265 §4.2.1). */
+export function cookieValues(field: string, name: string): string[] {
+  const values: string[] = [];
+  for (const pair of field.split(';')) {
+    const equals = pair.indexOf('=');
+    if (equals !== -1 && pair.slice(0, equals).trim() === name) values.push(pair.slice(equals + 1).trim());
+  }
+  return values;
+}
+
+/** Lower-case field name of a carrier; null where it has no field to itself. */
 export function carrierField(carrier: Carrier): string | null {
   switch (carrier) {
     case 'authorization':
+    case 'basic':
       return 'authorization';
     case 'x_api_key':
       return 'x-api-key';
     case 'x_guardbee_token':
       return 'x-guardbee-token';
     case 'subprotocol':
+    case 'cookie':
+    case 'certificate':
+    case 'address':
       return null;
   }
 }

@@ -1,13 +1,10 @@
-import type { DenialReason } from '../denial.js';
 import type { BearerAuthenticator, TokenEntry } from '../policy/policy.js';
 import type { Credential } from './credential.js';
 import type { Identity } from './identity.js';
+import type { Proof } from './provers.js';
 
 /** Shorter tokens can be guessed, so they are nobody's, even if somebody hashed one into a policy. */
 export const SHORTEST_TOKEN = 16;
-
-export type Proof =
-  { readonly ok: true; readonly identity: Identity } | { readonly ok: false; readonly reason: DenialReason };
 
 /** Looks a token up by digest. Valid while not_before <= now < not_after. */
 export function proveToken(authenticator: BearerAuthenticator, credential: Credential, nowMs: number): Proof {
@@ -30,6 +27,7 @@ function identityOf(entry: TokenEntry): Identity {
       roles: entry.roles,
       grants: entry.grants,
       expiresAtMs: entry.notAfterMs,
+      revocables: [],
     };
     identities.set(entry, identity);
   }

@@ -4,7 +4,7 @@ import { show } from './found.js';
 import { deepFreeze } from './freeze.js';
 import type { Material } from './material.js';
 import type { DeclaredNames } from './names.js';
-import { CARRIERS } from './policy.js';
+import { TOKEN_CARRIERS } from './policy.js';
 import type { Authenticator, TokenEntry } from './policy.js';
 import type { AuthenticatorEntry, PolicyFile, TokenEntryInFile } from './schema.js';
 import { TokenTable } from './token-table.js';
@@ -39,7 +39,7 @@ export function compileAuthenticators(file: PolicyFile, tree: Draft, context: Co
       type: 'bearer',
       name,
       realm: entry.realm ?? 'guardbee',
-      carriers: new Set(entry.carriers ?? CARRIERS),
+      carriers: new Set(entry.carriers ?? TOKEN_CARRIERS),
       tokens: new TokenTable(own),
     });
   }

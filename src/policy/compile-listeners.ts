@@ -276,6 +276,7 @@ class ListenerCompilation {
           : ownAuth,
         authenticators: decided ? authenticators.list : [],
         encodedSlash: route.encoded_slash === 'allow',
+        safe: route.safe !== false,
         bodyMs: route.timeouts?.body ?? timeouts.bodyMs,
         upstreamMs: route.timeouts?.upstream ?? timeouts.upstreamMs,
       };
@@ -307,6 +308,10 @@ class ListenerCompilation {
       limits: compileLimits(entry.limits),
       timeouts,
       stripRequestHeaders: new Set(entry.strip_request_headers ?? []),
+      clientCertificates: null,
+      sessions: null,
+      origins: new Set(),
+      streamsEndAtExpiry: true,
     };
   }
 

@@ -72,6 +72,7 @@ export function compile(validated: Validated<PolicyFile>, surroundings: Surround
     authenticators: authenticators.byName,
     roles,
     stateDir: file.state === undefined ? surroundings.stateDir : path.resolve(baseDir, file.state.dir),
+    redis: null,
     log: {
       level: file.log?.level ?? 'info',
       file: file.log?.file === undefined ? null : path.resolve(baseDir, file.log.file),

@@ -22,6 +22,8 @@ export interface Policy {
   readonly roles: ReadonlyMap<string, readonly string[]>;
   /** Absolute path of the private state directory. */
   readonly stateDir: string;
+  /** Null: this process shares with nobody. */
+  readonly redis: RedisSettings | null;
   readonly log: LogSettings;
   readonly admin: Bind | null;
   /** How long open exchanges may go on after SIGTERM. */
@@ -65,6 +67,29 @@ export interface HttpListener {
   readonly timeouts: ListenerTimeouts;
   /** Lower-case names of request fields that never reach the upstream. */
   readonly stripRequestHeaders: ReadonlySet<string>;
+  /** Whose client certificates are asked for in the handshake. Null: none are. */
+  readonly clientCertificates: MtlsAuthenticator | null;
+  /** Null: no login here, and `/.guardbee/` is a path like any other. */
+  readonly sessions: SessionSettings | null;
+  /** What ambient credentials may be used from, besides the listener's own origins: `https://app.lan`. */
+  readonly origins: ReadonlySet<string>;
+  /** An open stream ends when the credential it began with does. Revocation always ends it. */
+  readonly streamsEndAtExpiry: boolean;
+}
+
+/** Browser sessions of a listener: a credential shown once becomes a cookie. */
+export interface SessionSettings {
+  /** Whose credentials may log in; in the order that the login page offers them. */
+  readonly loginWith: readonly Authenticator[];
+  /** From login to the latest end, whatever is refreshed in between. */
+  readonly lifetimeMs: number;
+  /** Without a refresh or a request. */
+  readonly idleMs: number;
+  readonly sameSite: 'strict' | 'lax';
+  /** The first signs, all verify. Empty: one is derived from the key in the state directory. */
+  readonly keys: readonly Secret[];
+  /** What the login page calls the service. */
+  readonly title: string;
 }
 
 export interface RedirectListener {
@@ -156,6 +181,8 @@ export interface Route {
   readonly authenticators: readonly Authenticator[];
   /** `%2F` in the path is allowed, as part of a segment. */
   readonly encodedSlash: boolean;
+  /** False: whatever the method, a request here changes something (in rbee a GET runs the job). */
+  readonly safe: boolean;
   readonly bodyMs: number;
   readonly upstreamMs: number;
 }
@@ -166,19 +193,122 @@ export type RouteAccess =
   /** Any one of these names (permissions or roles) is enough. Never empty. */
   | { readonly kind: 'require'; readonly anyOf: readonly string[] };
 
-/** Where a credential may be shown. Only enabled carriers count. */
-export type Carrier = 'authorization' | 'x_api_key' | 'x_guardbee_token' | 'subprotocol';
+/**
+ * Where a credential may be shown. Only enabled carriers count. `basic` is the Authorization field with the Basic
+ * scheme; `address` is the client's own address, for those that can send nothing.
+ */
+export type Carrier = TokenCarrier | 'basic' | 'certificate' | 'cookie' | 'address';
 
-export const CARRIERS: readonly Carrier[] = ['authorization', 'x_api_key', 'x_guardbee_token', 'subprotocol'];
+/** Carriers of bearer tokens, API keys and JWTs. */
+export type TokenCarrier = 'authorization' | 'x_api_key' | 'x_guardbee_token' | 'subprotocol';
 
-export type Authenticator = BearerAuthenticator;
+export const TOKEN_CARRIERS: readonly TokenCarrier[] = [
+  'authorization',
+  'x_api_key',
+  'x_guardbee_token',
+  'subprotocol',
+];
 
-export interface BearerAuthenticator {
-  readonly type: 'bearer';
+/** Carriers that a browser uses by itself, whoever made it ask: what CSRF lives on. */
+export const AMBIENT_CARRIERS: ReadonlySet<Carrier> = new Set(['basic', 'certificate', 'cookie', 'address']);
+
+export type Authenticator =
+  BearerAuthenticator | JwtAuthenticator | MtlsAuthenticator | BasicAuthenticator | NetworkAuthenticator;
+
+interface AuthenticatorBase {
   readonly name: string;
+  /** For `WWW-Authenticate`; without quotes and backslashes. */
   readonly realm: string;
   readonly carriers: ReadonlySet<Carrier>;
+}
+
+export interface BearerAuthenticator extends AuthenticatorBase {
+  readonly type: 'bearer';
   readonly tokens: TokenTable;
+}
+
+export interface JwtAuthenticator extends AuthenticatorBase {
+  readonly type: 'jwt';
+  readonly issuer: string;
+  /** Any one of them in `aud` is enough. Never empty. */
+  readonly audiences: readonly string[];
+  /** JWS `alg` values; which of them a key may be used with is pinned by the key's own type. Never empty. */
+  readonly algorithms: readonly string[];
+  readonly keys: JwtKeys;
+  readonly clockToleranceMs: number;
+  /** Oldest a token may be, by `iat`, which is then mandatory. Null: as old as its `exp` lets it. */
+  readonly maxAgeMs: number | null;
+  /** Claim that names the identity; `sub` unless the policy says otherwise. A path of member names. */
+  readonly nameFrom: readonly string[];
+  /** Claims that hold roles and permissions, as a list or as one text with blanks. Null: none do. */
+  readonly rolesFrom: readonly string[] | null;
+  readonly permissionsFrom: readonly string[] | null;
+  /** What the issuer calls a role → what the policy calls it. Null: they are called the same. */
+  readonly rolesMap: ReadonlyMap<string, string> | null;
+  /** Role name → permissions, of the policy: names that are no role here are nobody's. */
+  readonly roles: ReadonlyMap<string, readonly string[]>;
+  /** Null: nothing is ever revoked. */
+  readonly revocation: RevocationSettings | null;
+}
+
+export type JwtKeys =
+  | { readonly kind: 'url'; readonly url: string }
+  /** A JWK Set as it stood in the file. */
+  | { readonly kind: 'set'; readonly file: string; readonly text: string }
+  /** One public key (SPKI) or certificate in PEM. */
+  | { readonly kind: 'pem'; readonly file: string; readonly text: string };
+
+export interface RevocationSettings {
+  readonly store: 'embedded' | 'shared';
+  /** Of the shared store: `jwt:revoked:{jti}`. Null: guardbee's own form. Holds `{jti}`, and may hold `{issuer}`. */
+  readonly key: string | null;
+  /** What is said of a token when the store cannot be asked. */
+  readonly onUnavailable: 'deny' | 'allow';
+}
+
+export interface MtlsAuthenticator extends AuthenticatorBase {
+  readonly type: 'mtls';
+  /** PEM, one or more certificates. */
+  readonly caPem: string;
+  /** PEM; null: no list is consulted. */
+  readonly crlPem: string | null;
+  readonly identities: readonly CertificateIdentity[];
+}
+
+export interface CertificateIdentity {
+  readonly match:
+    | { readonly kind: 'san_dns' | 'san_uri' | 'san_email' | 'cn'; readonly value: string }
+    /** SHA-256 of the SubjectPublicKeyInfo, base64 (RFC 7469 §2.4). */
+    | { readonly kind: 'spki'; readonly value: string };
+  readonly holder: Holder;
+}
+
+export interface BasicAuthenticator extends AuthenticatorBase {
+  readonly type: 'basic';
+  /** By user name. */
+  readonly users: ReadonlyMap<string, BasicUser>;
+}
+
+export interface BasicUser {
+  /** bcrypt, `$2b$…`. Shown to nobody. */
+  readonly hash: Secret;
+  readonly holder: Holder;
+}
+
+export interface NetworkAuthenticator extends AuthenticatorBase {
+  readonly type: 'network';
+  /** Single hosts, by the canonical text of their address. */
+  readonly hosts: ReadonlyMap<string, Holder>;
+  /** `local_identity`: everyone on this machine. Only on plain loopback listeners. */
+  readonly local: Holder | null;
+}
+
+/** Who a password, a certificate or an address stands for. */
+export interface Holder {
+  readonly name: string;
+  readonly roles: readonly string[];
+  /** Role names, the permissions of those roles, and permissions of its own: what `require` is looked up in. */
+  readonly grants: ReadonlySet<string>;
 }
 
 /** Who a token stands for. */
@@ -193,6 +323,13 @@ export interface TokenEntry {
   /** Epoch milliseconds; -Infinity / Infinity where the policy says nothing. Valid while notBefore <= now < notAfter. */
   readonly notBeforeMs: number;
   readonly notAfterMs: number;
+}
+
+export interface RedisSettings {
+  /** `redis://`, `rediss://`; holds a password. */
+  readonly url: Secret;
+  /** Before every key of ours. */
+  readonly prefix: string;
 }
 
 export interface LogSettings {

@@ -97,6 +97,9 @@ class ForwardHandler implements Dispatcher.DispatchHandler {
       this.#paused = false;
       this.#resume?.();
     };
+    exchange.onCut = (reason) => {
+      this.#giveUp(reason);
+    };
     answer.onClose = (flushed) => {
       // The upstream must hear at once that nobody listens: for a worker it is the only way to cancel.
       if (flushed) exchange.permitted();

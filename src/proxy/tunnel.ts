@@ -85,6 +85,9 @@ class TunnelHandler implements Dispatcher.DispatchHandler {
     answer.onDrain = () => {
       this.#controller?.resume();
     };
+    exchange.onCut = (reason) => {
+      this.#giveUp(reason);
+    };
     answer.onClose = (flushed) => {
       if (flushed) exchange.permitted();
       else this.#giveUp('client_gone');
@@ -215,6 +218,11 @@ function join(exchange: Exchange, client: UpgradingClient, upstream: Duplex): vo
   carry(upstream, socket, (count) => {
     exchange.bytesOut += count;
   });
+  exchange.onCut = (reason) => {
+    exchange.failed(reason);
+    socket.destroy();
+    upstream.destroy();
+  };
   let open = 2;
   const closed = (side: Duplex, other: Duplex, hadError: boolean): void => {
     open -= 1;

@@ -1,25 +1,22 @@
 import { randomUUID } from 'node:crypto';
 import { type Answer, type Clock, Exchange, type ExchangeSink } from '../exchange.js';
-import { decide } from '../gate/decide.js';
+import type { Decision } from '../gate/authorize.js';
+import { type Prove, decide } from '../gate/decide.js';
 import { type RawHead, hasBody, readMessage } from '../http/message.js';
-import type { Address } from '../net/address.js';
+import type { Caller } from '../identity/caller.js';
 import type { HttpListener } from '../policy/policy.js';
 import { forward } from '../proxy/forward.js';
 import { type UpgradingClient, tunnel } from '../proxy/tunnel.js';
 import type { Upstreams } from '../proxy/upstream.js';
 import { respond } from './respond.js';
 
-/** The socket's other end. */
-export interface Peer {
-  readonly address: Address;
-  readonly text: string;
-}
-
 /** What every request of the process shares. */
 export interface Surroundings {
   readonly upstreams: Upstreams;
   readonly sink: ExchangeSink;
   readonly clock: Clock;
+  /** Says who a request is from. */
+  readonly prove: Prove;
   /** True once the process is on its way out. */
   draining(): boolean;
   /** A throw on the way of a request: a bug of ours. The message is redacted by the log. */
@@ -33,7 +30,7 @@ export interface Surroundings {
 export function handle(
   listener: HttpListener,
   raw: RawHead,
-  peer: Peer,
+  caller: Caller,
   answer: Answer,
   upgrading: UpgradingClient | null,
   around: Surroundings,
@@ -42,7 +39,7 @@ export function handle(
     requestId: randomUUID(),
     listener,
     answer,
-    peer: peer.text,
+    peer: caller.text,
     raw,
     sink: around.sink,
     clock: around.clock,
@@ -53,26 +50,49 @@ export function handle(
   };
   try {
     if (around.draining()) {
-      respond.denial(exchange, 'draining', null);
+      respond.denial(exchange, 'draining', []);
       return;
     }
     const read = readMessage(raw, listener.limits);
     if (!read.ok) {
-      respond.denial(exchange, read.reason, null);
+      respond.denial(exchange, read.reason, []);
       return;
     }
     exchange.read(read.message);
     if (!hasBody(read.message.framing)) answer.expectNoBody();
-    const decision = decide(listener, read.message, peer.address, exchange.startedAtMs);
-    exchange.decided(decision);
-    if (!decision.allow) {
-      respond.denial(exchange, decision.reason, decision.route?.authenticators[0]?.realm ?? null);
-      return;
-    }
-    if (upgrading === null) forward(exchange, decision, around.upstreams, respond);
-    else tunnel(exchange, decision, upgrading, around.upstreams, respond);
+    const decision = decide(listener, read.message, caller, exchange.startedAtMs, around.prove);
+    // A credential seen before is decided in the same turn; only what must be found out makes a request wait.
+    if (decision instanceof Promise) settleLate(exchange, decision, upgrading, around);
+    else settle(exchange, decision, upgrading, around);
   } catch (error) {
-    around.broke(error, exchange.requestId);
-    respond.failure(exchange, 'sidecar_error');
+    fail(exchange, error, around);
   }
+}
+
+function settleLate(
+  exchange: Exchange,
+  pending: Promise<Decision>,
+  upgrading: UpgradingClient | null,
+  around: Surroundings,
+): void {
+  pending
+    .then((decision) => {
+      // The client may have gone meanwhile, or been told that time is up.
+      if (!exchange.finished) settle(exchange, decision, upgrading, around);
+    })
+    .catch((error: unknown) => {
+      fail(exchange, error, around);
+    });
+}
+
+function settle(exchange: Exchange, decision: Decision, upgrading: UpgradingClient | null, around: Surroundings): void {
+  exchange.decided(decision);
+  if (!decision.allow) respond.denial(exchange, decision.reason, decision.route?.authenticators ?? []);
+  else if (upgrading === null) forward(exchange, decision, around.upstreams, respond);
+  else tunnel(exchange, decision, upgrading, around.upstreams, respond);
+}
+
+function fail(exchange: Exchange, error: unknown, around: Surroundings): void {
+  around.broke(error, exchange.requestId);
+  respond.failure(exchange, 'sidecar_error');
 }

@@ -5,7 +5,8 @@ import type { DenialReason } from '../denial.js';
 import type { RawHead } from '../http/message.js';
 import type { HttpListener, ListenerLimits, ListenerTimeouts } from '../policy/policy.js';
 import type { UpgradingClient } from '../proxy/tunnel.js';
-import { type Peer, type Surroundings, handle } from './handle.js';
+import type { Caller } from '../identity/caller.js';
+import { type Surroundings, handle } from './handle.js';
 import { Http1Answer } from './http1-answer.js';
 import { denialAnswer } from './respond.js';
 
@@ -15,9 +16,9 @@ const MOST_PIPELINED = 32;
 const MOST_EARLY_BYTES = 64 * 1024;
 
 export interface Http1Hooks {
-  peerOf(socket: Duplex): Peer | null;
+  peerOf(socket: Duplex): Caller | null;
   /** A head that could not be read as HTTP: there is no request, but there is something to say of it. */
-  unreadable(peer: Peer | null, scheme: 'http' | 'https', reason: DenialReason, requestId: string): void;
+  unreadable(peer: Caller | null, scheme: 'http' | 'https', reason: DenialReason, requestId: string): void;
 }
 
 /** Limits and timeouts of an HTTP/1 server, for every listener that has one. */
@@ -215,7 +216,7 @@ export function refuseUnreadable(
   const reason = unreadableReason(error.code);
   const requestId = crypto.randomUUID();
   hooks.unreadable(hooks.peerOf(socket), scheme, reason, requestId);
-  const answer = denialAnswer(reason, requestId, null);
+  const answer = denialAnswer(reason, requestId);
   const head = [`HTTP/1.1 ${String(answer.status)} Refused`];
   for (let i = 0; i < answer.fields.length; i += 2)
     head.push(`${answer.fields[i] ?? ''}: ${answer.fields[i + 1] ?? ''}`);

@@ -8,7 +8,8 @@ import {
 } from 'node:http2';
 import type { RawHead } from '../http/message.js';
 import type { HttpListener } from '../policy/policy.js';
-import { type Peer, type Surroundings, handle } from './handle.js';
+import type { Caller } from '../identity/caller.js';
+import { type Surroundings, handle } from './handle.js';
 import { Http2Answer } from './http2-answer.js';
 import { Http2Pulse } from './http2-pulse.js';
 
@@ -24,7 +25,7 @@ const RESETS_PER_SECOND = 30;
 
 export interface Http2Hooks {
   /** By the address of the socket's other end. */
-  peerAt(remoteAddress: string | undefined): Peer | null;
+  peerAt(remoteAddress: string | undefined): Caller | null;
   sessionOpened(session: ServerHttp2Session): void;
 }
 
@@ -43,7 +44,7 @@ export function http2Server(listener: HttpListener, around: Surroundings, hooks:
     maxSessionRejectedStreams: 100,
   });
   // A session shows its socket only through a proxy object, so the peer is kept by session.
-  const peers = new WeakMap<object, Peer>();
+  const peers = new WeakMap<object, Caller>();
   server.on('session', (session: ServerHttp2Session) => {
     const peer = hooks.peerAt(session.socket.remoteAddress);
     if (peer !== null) peers.set(session, peer);

@@ -8,7 +8,8 @@ import { peerAllowed } from '../gate/admit.js';
 import { formatAddress, parsePeerAddress } from '../net/address.js';
 import type { HttpListener, Listener, RedirectListener } from '../policy/policy.js';
 import type { SniContexts } from './certificate.js';
-import type { Peer, Surroundings } from './handle.js';
+import type { Caller } from '../identity/caller.js';
+import type { Surroundings } from './handle.js';
 import { type Http1Hooks, http1Server } from './http1.js';
 import { http2Server } from './http2.js';
 import { redirectServer } from './redirect.js';
@@ -21,7 +22,7 @@ export interface ConnectionEvents {
   tlsFailed(listener: string, peer: string | null, code: string): void;
   unreadable(
     listener: string,
-    peer: Peer | null,
+    peer: Caller | null,
     scheme: 'http' | 'https',
     reason: DenialReason,
     requestId: string,
@@ -53,9 +54,9 @@ export async function openListener(
   around: Surroundings,
   events: ConnectionEvents,
 ): Promise<OpenListener> {
-  const peers = new WeakMap<Duplex, Peer>();
-  const peerOf = (socket: Duplex): Peer | null => peers.get(socket) ?? null;
-  const remember = (socket: Socket): Peer | null => {
+  const peers = new WeakMap<Duplex, Caller>();
+  const peerOf = (socket: Duplex): Caller | null => peers.get(socket) ?? null;
+  const remember = (socket: Socket): Caller | null => {
     const peer = peerAt(socket.remoteAddress);
     if (peer !== null) peers.set(socket, peer);
     return peer;
@@ -122,9 +123,9 @@ export async function openListener(
 }
 
 /** Null when the socket has already lost its other end. */
-function peerAt(remoteAddress: string | undefined): Peer | null {
+function peerAt(remoteAddress: string | undefined): Caller | null {
   const address = parsePeerAddress(remoteAddress);
-  return address === null ? null : { address, text: formatAddress(address) };
+  return address === null ? null : { address, text: formatAddress(address), certificate: null };
 }
 
 /** What takes connections over once they are let in (and their TLS is up). */

@@ -31,7 +31,7 @@ export function redirectServer(listener: RedirectListener, around: Surroundings,
       const requestId = randomUUID();
       const reason = read.ok ? 'draining' : read.reason;
       hooks.unreadable(hooks.peerOf(request.socket), 'http', reason, requestId);
-      const refusal = denialAnswer(reason, requestId, null);
+      const refusal = denialAnswer(reason, requestId);
       response.writeHead(refusal.status, [...refusal.fields, 'connection', 'close']);
       response.end(refusal.body);
       return;

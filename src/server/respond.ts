@@ -1,6 +1,7 @@
 import { type Challenge, DENIALS, type DenialReason } from '../denial.js';
 import type { Exchange } from '../exchange.js';
 import { FAILURES, type FailureReason } from '../failure.js';
+import type { Authenticator } from '../policy/policy.js';
 import type { Respond } from '../proxy/respond.js';
 
 /** What a client may know of a refusal or failure: the row's title and status, and the request's id to ask about. */
@@ -28,7 +29,7 @@ function instance(requestId: string): string {
 /** Seconds after which asking again may help. */
 const RETRY_AFTER = '5';
 
-function whole(status: number, title: string, requestId: string, challenge: string | null): WholeAnswer {
+function whole(status: number, title: string, requestId: string, challenges: readonly string[]): WholeAnswer {
   const body = problem(status, title, requestId);
   const fields = [
     'content-type',
@@ -42,42 +43,54 @@ function whole(status: number, title: string, requestId: string, challenge: stri
     'x-request-id',
     requestId,
   ];
-  if (challenge !== null) fields.push('www-authenticate', challenge);
+  for (const challenge of challenges) fields.push('www-authenticate', challenge);
   if (status === 503) fields.push('retry-after', RETRY_AFTER);
   return { status, fields, body };
 }
 
 /** RFC 6750 §3. The realm is a quoted-string without quotes or backslashes; the policy's schema sees to that. */
-function challengeField(challenge: Challenge, realm: string): string | null {
-  switch (challenge) {
-    case 'none':
-      return null;
-    case 'bare':
-      return `Bearer realm="${realm}"`;
-    case 'invalid_token':
-    case 'insufficient_scope':
-    case 'invalid_request':
-      return `Bearer realm="${realm}", error="${challenge}"`;
-  }
+function bearerChallenge(challenge: Exclude<Challenge, 'none'>, realm: string): string {
+  return challenge === 'bare' ? `Bearer realm="${realm}"` : `Bearer realm="${realm}", error="${challenge}"`;
 }
 
 const REALM = 'guardbee';
 
-export function denialAnswer(reason: DenialReason, requestId: string, realm: string | null): WholeAnswer {
+/**
+ * One challenge for each scheme that could help (RFC 9110 §11.6.1), Bearer first. A 401 has at least one; a 403 none but
+ * that of RFC 6750.
+ */
+function challengesOf(challenge: Challenge, status: number, asked: readonly Authenticator[]): string[] {
+  if (challenge === 'none') return [];
+  const bearer = asked.find((one) => one.type === 'bearer' || one.type === 'jwt');
+  const basic = status === 401 ? asked.find((one) => one.type === 'basic') : undefined;
+  const challenges: string[] = [];
+  if (bearer !== undefined || basic === undefined) {
+    challenges.push(bearerChallenge(challenge, bearer?.realm ?? asked[0]?.realm ?? REALM));
+  }
+  // RFC 7617 §2.1.
+  if (basic !== undefined) challenges.push(`Basic realm="${basic.realm}", charset="UTF-8"`);
+  return challenges;
+}
+
+export function denialAnswer(
+  reason: DenialReason,
+  requestId: string,
+  asked: readonly Authenticator[] = [],
+): WholeAnswer {
   const row = DENIALS[reason];
-  return whole(row.status, row.title, requestId, challengeField(row.challenge, realm ?? REALM));
+  return whole(row.status, row.title, requestId, challengesOf(row.challenge, row.status, asked));
 }
 
 export function failureAnswer(reason: FailureReason, requestId: string): WholeAnswer {
   const row = FAILURES[reason];
-  return whole(row.status, row.title, requestId, null);
+  return whole(row.status, row.title, requestId, []);
 }
 
 /** The one place where a refusal or failure becomes an answer. */
 export const respond: Respond = {
-  denial(exchange: Exchange, reason: DenialReason, realm: string | null): void {
+  denial(exchange: Exchange, reason: DenialReason, asked: readonly Authenticator[]): void {
     exchange.denied(reason);
-    const answer = denialAnswer(reason, exchange.requestId, realm);
+    const answer = denialAnswer(reason, exchange.requestId, asked);
     exchange.answer.sendWhole(answer.status, answer.fields, answer.body);
   },
   failure(exchange: Exchange, reason: FailureReason): void {

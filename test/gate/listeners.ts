@@ -1,5 +1,11 @@
 import assert from 'node:assert/strict';
-import { type Address, parseAddress } from '../../src/net/address.js';
+import type { Decision } from '../../src/gate/authorize.js';
+import { decideNow as decideCaller } from '../../src/gate/decide.js';
+import type { Message } from '../../src/http/message.js';
+import { type Authentication, authenticate } from '../../src/identity/authenticate.js';
+import type { Caller } from '../../src/identity/caller.js';
+import { POLICY_ALONE } from '../../src/identity/provers.js';
+import { type Address, formatAddress, parseAddress } from '../../src/net/address.js';
 import { CidrSet } from '../../src/net/cidr-set.js';
 import { parseCidr } from '../../src/net/cidr.js';
 import { type PathPattern, parsePathPattern } from '../../src/policy/path-pattern.js';
@@ -13,7 +19,7 @@ import type {
   TokenEntry,
   Upstream,
 } from '../../src/policy/policy.js';
-import { CARRIERS } from '../../src/policy/policy.js';
+import { TOKEN_CARRIERS } from '../../src/policy/policy.js';
 import { RouteTable } from '../../src/policy/route-table.js';
 import { TokenTable } from '../../src/policy/token-table.js';
 import { Secret } from '../../src/secret/secret.js';
@@ -71,7 +77,7 @@ export function tokenEntry(parts: TokenParts, authenticator = 'keys'): TokenEntr
 
 export function bearer(
   entries: readonly TokenEntry[],
-  carriers: readonly Carrier[] = CARRIERS,
+  carriers: readonly Carrier[] = TOKEN_CARRIERS,
   name = 'keys',
 ): BearerAuthenticator {
   return { type: 'bearer', name, realm: 'guardbee', carriers: new Set(carriers), tokens: new TokenTable(entries) };
@@ -119,6 +125,7 @@ export function compileRoutes(
           : { field: parts.upstreamAuth.field, value: Secret.fromText(parts.upstreamAuth.value) },
       authenticators: access.kind === 'require' ? (parts.authenticators ?? authenticators) : [],
       encodedSlash: parts.encodedSlash ?? false,
+      safe: true,
       bodyMs: 30_000,
       upstreamMs: 60_000,
     };
@@ -154,5 +161,28 @@ export function listenerOf(parts: ListenerParts): HttpListener {
     limits: { headBytes: 16 * 1024, headFields: 100, connections: 100 },
     timeouts: { handshakeMs: 10_000, headMs: 10_000, bodyMs: 30_000, upstreamMs: 60_000, keepAliveMs: 60_000 },
     stripRequestHeaders: new Set(parts.stripRequestHeaders ?? []),
+    clientCertificates: null,
+    sessions: null,
+    origins: new Set(),
+    streamsEndAtExpiry: true,
   };
+}
+
+/** Somebody at an address, without a client certificate. */
+export function callerAt(at: Address): Caller {
+  return { address: at, text: formatAddress(at), certificate: null };
+}
+
+export function decide(listener: HttpListener, message: Message, from: Address, nowMs: number): Decision {
+  return decideCaller(listener, message, callerAt(from), nowMs);
+}
+
+/** Who it is, where the policy alone tells. */
+export function authenticateOn(route: Route, message: Message, nowMs: number): Authentication {
+  const listener = listenerOf({ routes: [] });
+  const from = address('127.0.0.1');
+  const asked = { listener, route, message, client: '127.0.0.1' };
+  const said = authenticate(asked, callerAt(from), nowMs, POLICY_ALONE);
+  assert.ok(!(said instanceof Promise));
+  return said;
 }

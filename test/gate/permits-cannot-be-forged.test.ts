@@ -2,13 +2,12 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import type { Exchange } from '../../src/exchange.js';
 import { type Permit, assertPermit, authorize } from '../../src/gate/authorize.js';
-import { decide } from '../../src/gate/decide.js';
 import { forward } from '../../src/proxy/forward.js';
 import type { Respond } from '../../src/proxy/respond.js';
 import { type UpgradingClient, tunnel } from '../../src/proxy/tunnel.js';
 import { Upstreams } from '../../src/proxy/upstream.js';
 import { head1, read } from '../http/heads.js';
-import { NOW, UPSTREAM, address, listenerOf } from './listeners.js';
+import { NOW, UPSTREAM, address, listenerOf, decide } from './listeners.js';
 
 function permitted(): Permit {
   const listener = listenerOf({ routes: [{ path: '/', access: 'public' }] });
@@ -101,6 +100,7 @@ describe('permits cannot be forged', () => {
       roles: [],
       grants: new Set<string>(),
       expiresAtMs: Infinity,
+      revocables: [],
     };
     for (const upstream of [null, UPSTREAM]) {
       const route = { ...admission.route, upstream };

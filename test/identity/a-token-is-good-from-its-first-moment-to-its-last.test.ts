@@ -1,9 +1,8 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { authenticate } from '../../src/identity/authenticate.js';
 import { TokenTable } from '../../src/policy/token-table.js';
 import type { Authenticator, Route } from '../../src/policy/policy.js';
-import { NOW, bearer, compileRoutes, tokenEntry } from '../gate/listeners.js';
+import { NOW, authenticateOn as authenticate, bearer, compileRoutes, tokenEntry } from '../gate/listeners.js';
 import { handshake, head1, read } from '../http/heads.js';
 
 const OLD = 'old-token-0123456789';
@@ -48,6 +47,7 @@ describe('a token is good from its first moment to its last', () => {
       roles: ['operator'],
       grants: new Set(['operator', 'read', 'write']),
       expiresAtMs: NOW + 1000,
+      revocables: [],
     });
     assert.doesNotMatch(JSON.stringify(said), new RegExp(OLD));
   });

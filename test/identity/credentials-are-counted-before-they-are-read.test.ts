@@ -8,27 +8,38 @@ import {
   readCredential,
   withoutCredential,
 } from '../../src/identity/credential.js';
-import { CARRIERS, type Carrier } from '../../src/policy/policy.js';
+import { TOKEN_CARRIERS, type Carrier } from '../../src/policy/policy.js';
 import { handshake, head1, read } from '../http/heads.js';
 
 const TOKEN = 'gb_0123456789abcdef-ABCDEF~+/=';
-const ALL: ReadonlySet<Carrier> = new Set(CARRIERS);
+const ALL: ReadonlySet<Carrier> = new Set(TOKEN_CARRIERS);
 
-const shown = (carrier: Carrier, token: string): CredentialResult => {
+/** What was read, with the credential's parts laid open. */
+type Read =
+  | Exclude<CredentialResult, { kind: 'shown' }>
+  | { readonly kind: 'shown'; readonly credential: Readonly<Record<string, string | number>> };
+
+const shown = (carrier: Carrier, token: string): Read => {
   const sha256 = createHash('sha256').update(token).digest('hex');
-  return { kind: 'shown', credential: { carrier, sha256, fingerprint: sha256.slice(0, 6), length: token.length } };
+  const fingerprint = sha256.slice(0, 6);
+  return { kind: 'shown', credential: { carrier, sha256, fingerprint, length: token.length, token } };
 };
-const NONE: CredentialResult = { kind: 'none' };
-const MALFORMED: CredentialResult = { kind: 'refused', reason: 'credential_malformed' };
-const AMBIGUOUS: CredentialResult = { kind: 'refused', reason: 'credential_ambiguous' };
+const NONE: Read = { kind: 'none' };
+const MALFORMED: Read = { kind: 'refused', reason: 'credential_malformed' };
+const AMBIGUOUS: Read = { kind: 'refused', reason: 'credential_ambiguous' };
 
-const ofRequest = (lines: readonly string[], carriers = ALL): CredentialResult =>
-  readCredential(read(head1({}, ...lines)), carriers);
-const ofHandshake = (lines: readonly string[], carriers = ALL): CredentialResult =>
-  readCredential(read(handshake(...lines)), carriers);
+const open = (result: CredentialResult): Read => {
+  if (result.kind !== 'shown') return result;
+  const { carrier, sha256, fingerprint, length } = result.credential;
+  return { kind: 'shown', credential: { carrier, sha256, fingerprint, length, token: result.credential.reveal() } };
+};
+const ofRequest = (lines: readonly string[], carriers = ALL): Read =>
+  open(readCredential(read(head1({}, ...lines)), carriers));
+const ofHandshake = (lines: readonly string[], carriers = ALL): Read =>
+  open(readCredential(read(handshake(...lines)), carriers));
 
 describe('credentials are counted before they are read', () => {
-  const ROWS: readonly (readonly [lines: readonly string[], result: CredentialResult])[] = [
+  const ROWS: readonly (readonly [lines: readonly string[], result: Read])[] = [
     [[], NONE],
     [[`Authorization: Bearer ${TOKEN}`], shown('authorization', TOKEN)],
     [[`Authorization: bearer ${TOKEN}`], shown('authorization', TOKEN)],
@@ -83,7 +94,7 @@ describe('credentials are counted before they are read', () => {
     });
 
   describe('in the list of subprotocols', () => {
-    const PROTOCOLS: readonly (readonly [list: string, result: CredentialResult, left: readonly string[]])[] = [
+    const PROTOCOLS: readonly (readonly [list: string, result: Read, left: readonly string[]])[] = [
       ['chat', NONE, ['chat']],
       [`bearer, ${TOKEN.replace('+', '')}`, shown('subprotocol', TOKEN.replace('+', '')), []],
       ['bearer, a+b/c==', shown('subprotocol', 'a+b/c=='), []],
@@ -122,11 +133,11 @@ describe('credentials are counted before they are read', () => {
       `Sec-WebSocket-Protocol: bearer, of-subprotocol`,
     ];
     test('none of them', () => assert.deepEqual(ofHandshake(lines, new Set()), NONE));
-    for (const carrier of CARRIERS) {
+    for (const carrier of TOKEN_CARRIERS) {
       test(`${carrier} alone`, () =>
         assert.deepEqual(ofHandshake(lines, new Set([carrier])), shown(carrier, `of-${carrier}`)));
       test(`two with ${carrier}`, () => {
-        for (const other of CARRIERS.filter((one) => one !== carrier))
+        for (const other of TOKEN_CARRIERS.filter((one) => one !== carrier))
           assert.deepEqual(ofHandshake(lines, new Set([carrier, other])), AMBIGUOUS);
       });
     }
@@ -137,7 +148,7 @@ describe('credentials are counted before they are read', () => {
   });
 
   test('every carrier has its field, but for the list of subprotocols', () => {
-    assert.deepEqual(CARRIERS.map(carrierField), ['authorization', 'x-api-key', 'x-guardbee-token', null]);
+    assert.deepEqual(TOKEN_CARRIERS.map(carrierField), ['authorization', 'x-api-key', 'x-guardbee-token', null]);
   });
 
   test('what is taken out of the list of subprotocols is the credential, and nothing else', () => {

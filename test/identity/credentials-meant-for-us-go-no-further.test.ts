@@ -1,11 +1,10 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import type { Permit } from '../../src/gate/authorize.js';
-import { decide } from '../../src/gate/decide.js';
 import type { RawHead } from '../../src/http/message.js';
 import type { HttpListener } from '../../src/policy/policy.js';
 import { offeredUpstream, requestHead } from '../../src/proxy/request-head.js';
-import { NOW, address, bearer, listenerOf, tokenEntry } from '../gate/listeners.js';
+import { NOW, address, bearer, listenerOf, tokenEntry, decide } from '../gate/listeners.js';
 import { handshake, head1, namesOf, read, valuesOf } from '../http/heads.js';
 
 const TOKEN = 'token-of-keeper-0123456789';

@@ -28,6 +28,7 @@ export function route(name: string, pattern = '/v1/jobs'): Route {
     upstreamAuth: null,
     authenticators: [],
     encodedSlash: false,
+    safe: true,
     bodyMs: 30_000,
     upstreamMs: 60_000,
   };
@@ -41,6 +42,7 @@ export const ALICE: Identity = {
   roles: ['operator', 'viewer'],
   grants: new Set(['operator', 'viewer', 'run']),
   expiresAtMs: Infinity,
+  revocables: [],
 };
 
 /** An ordinary request that was answered. */
@@ -89,6 +91,10 @@ export function policyWith(routes: readonly Route[], version = 'abcdef123456'): 
     limits: { headBytes: 16_384, headFields: 100, connections: 2000 },
     timeouts: { handshakeMs: 1, headMs: 1, bodyMs: 1, upstreamMs: 1, keepAliveMs: 1 },
     stripRequestHeaders: new Set(),
+    clientCertificates: null,
+    sessions: null,
+    origins: new Set(),
+    streamsEndAtExpiry: true,
   };
   return {
     version,
@@ -99,6 +105,7 @@ export function policyWith(routes: readonly Route[], version = 'abcdef123456'): 
     authenticators: new Map(),
     roles: new Map(),
     stateDir: '/nowhere',
+    redis: null,
     log: { level: 'info', file: null, format: 'json' },
     admin: null,
     drainMs: 1,

@@ -47,6 +47,7 @@ function routeOf(one: Drawn, index: number, pattern: PathPattern): Route {
     upstreamAuth: null,
     authenticators: [],
     encodedSlash: one.encodedSlash,
+    safe: true,
     bodyMs: 0,
     upstreamMs: 0,
   };

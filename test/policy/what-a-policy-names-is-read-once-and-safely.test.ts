@@ -6,6 +6,7 @@ import { after, before, describe, test } from 'node:test';
 import type { Issue } from '../../src/policy/issue.js';
 import { loadPolicy, loadPolicyText } from '../../src/policy/load.js';
 import type { Loaded } from '../../src/policy/load.js';
+import type { TokenTable } from '../../src/policy/token-table.js';
 import type { Policy } from '../../src/policy/policy.js';
 import { exitCodeFor, renderIssues, sortIssues } from '../../src/policy/render-issues.js';
 import { NOW, POLICIES, preparePolicy } from './policy-fixture.js';
@@ -20,6 +21,12 @@ function policyOf(loaded: Loaded): Policy {
 
 function codesOf(loaded: Loaded): string[] {
   return (loaded.ok ? [] : loaded.issues).map((issue) => issue.code);
+}
+
+function tokensOf(policy: Policy): TokenTable {
+  const keys = policy.authenticators.get('keys');
+  assert.ok(keys?.type === 'bearer');
+  return keys.tokens;
 }
 
 describe('a policy with everything', () => {
@@ -96,7 +103,7 @@ describe('a policy with everything', () => {
 
   test('knows its tokens, in the file and in the policy, in either case', () => {
     const keys = policy.authenticators.get('keys');
-    assert.ok(keys !== undefined);
+    assert.ok(keys?.type === 'bearer');
     assert.equal(keys.tokens.size, 3);
     const upper = keys.tokens.find(`6123456789abcdef${'0123456789abcdef'.repeat(3)}`);
     assert.deepEqual([...(upper?.grants ?? [])], ['run']);
@@ -126,7 +133,7 @@ describe('a policy with everything', () => {
     open(() => (policy.authenticators as Map<string, unknown>).clear());
     open(() => Object.assign(wide.routes.routes[1]?.access ?? {}, { kind: 'public' }));
     open(() => (wide.routes.routes[0]?.methods as Set<string>).add('DELETE'));
-    const grants = policy.authenticators.get('keys')?.tokens.entries()[0]?.grants;
+    const grants = tokensOf(policy).entries()[0]?.grants;
     open(() => (grants as Set<string>).add('keeper'));
   });
 });
@@ -145,7 +152,7 @@ describe('a policy that is asked without its files', () => {
     assert.ok(wide?.type === 'http' && wide.tls?.kind === 'files');
     const [pair] = wide.tls.certificates;
     assert.deepEqual([pair?.certFile, pair?.certPem, pair?.key.length], ['/nonexistent/queen.crt', '', 0]);
-    assert.equal(policy.authenticators.get('keys')?.tokens.size, 2, 'tokens that stand in the policy');
+    assert.equal(tokensOf(policy).size, 2, 'tokens that stand in the policy');
   });
 
   test('does not call a permission unknown that a file may hold', async () => {

@@ -1,0 +1,51 @@
+/** What may stand under `authenticators:`, and in a tokens file. */
+import { z } from 'zod';
+import { parsed, refused } from './parsed.js';
+import { TOKEN_CARRIERS } from './policy.js';
+import { date, filePath, list, map, name, names, scalar } from './schema-scalars.js';
+
+const EMPTY_DIGEST = 'e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855';
+const HASH = 'run "guardbee token hash", give it the token, and paste what it prints';
+const MINT = 'run "guardbee token new"';
+
+export const token = map('a map such as { name: NAME, sha256: DIGEST, roles: [ROLE] }', {
+  name,
+  sha256: scalar('the SHA-256 of a token: 64 hex digits', 'bad_token', (value) => {
+    if (/^[0-9a-f]{64}$/i.test(value)) {
+      return value.toLowerCase() === EMPTY_DIGEST
+        ? refused('this is the digest of an empty text', MINT)
+        : parsed(value.toLowerCase());
+    }
+    if (/^sha-?256:/i.test(value))
+      return refused('allowed are the 64 hex digits alone', 'leave out what stands before the colon');
+    if (/^[0-9a-f]{65,}$|^[0-9a-f]{40,63}$/i.test(value)) {
+      return refused('a SHA-256 has 64 hex digits', HASH);
+    }
+    return refused('allowed is the SHA-256 of a token (64 hex digits), never the token itself', HASH);
+  }).meta({ pattern: '^[0-9A-Fa-f]{64}$' }),
+  roles: names.optional(),
+  permissions: names.optional(),
+  not_before: date.optional(),
+  not_after: date.optional(),
+}).meta({ id: 'token', anyOf: [{ required: ['roles'] }, { required: ['permissions'] }] });
+
+export const tokens = list(token, 'tokens');
+
+const AUTHENTICATOR_FORM = 'a map such as { type: bearer, tokens_file: FILE }';
+export const authenticator = z.discriminatedUnion(
+  'type',
+  [
+    map(AUTHENTICATOR_FORM, {
+      type: z.literal('bearer'),
+      tokens: tokens.optional(),
+      tokens_file: filePath.optional(),
+      carriers: list(z.enum(TOKEN_CARRIERS, { error: `one of ${TOKEN_CARRIERS.join(', ')}` }), 'carriers').optional(),
+      realm: scalar('a text for WWW-Authenticate', 'wrong_value', (value) =>
+        /^[\x20\x21\x23-\x5b\x5d-\x7e]{1,64}$/.test(value)
+          ? parsed(value)
+          : refused('allowed are up to 64 printable ASCII characters without quotes and backslashes'),
+      ).optional(),
+    }).meta({ anyOf: [{ required: ['tokens'] }, { required: ['tokens_file'] }] }),
+  ],
+  { error: AUTHENTICATOR_FORM },
+);
