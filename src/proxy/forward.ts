@@ -49,7 +49,7 @@ export function rawFields(raw: unknown): string[] {
 }
 
 /**
- * undici's handler in the form that its core calls (decision 10): the newer form is a layer on top of this one, which
+ * undici's handler in the form that its core calls (decision 18): the newer form is a layer on top of this one, which
  * makes an object of every answer's fields and trailers for nobody to read.
  */
 class ForwardHandler implements Dispatcher.DispatchHandler {

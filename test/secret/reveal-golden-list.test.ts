@@ -4,6 +4,9 @@ import { test } from 'node:test';
 import { sourceFiles } from './source-files.js';
 
 const MAY_REVEAL: readonly string[] = [
+  // What a caller showed, for the one who proves it; the shape of a JWT picks who that is.
+  'identity/credential.ts',
+  'identity/jwt-shape.ts',
   // The credential that is shown to the upstream.
   'proxy/request-head.ts',
   // OpenSSL takes the key as text; a new one is written to its file.
