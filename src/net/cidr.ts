@@ -4,7 +4,7 @@
  * Stricter than the parser underneath: a range that its author and this program could read differently is refused with
  * the text that was probably meant, because a wrong guess here opens or closes a network.
  */
-import { IPv4, IPv6 } from 'ip-num';
+import { IPv4, IPv6 } from 'ip-num/dist/src/IPNumber.js';
 import { addressOf, formatAddress, parseAddress, sameAddress } from './address.js';
 import type { Address, AddressWords } from './address.js';
 
