@@ -99,8 +99,8 @@ async function buildStale(build, lock) {
   const { project, folders, info } = BUILDS[build];
   // Taken before the compiler runs: a file that changes meanwhile makes another build, never a stale one.
   const before = fingerprint(folders, lock);
-  const program = fingerprint(BUILDS.program.folders, lock);
   if (readText(stampFile(build)) === before && existsSync(ENTRY)) return false;
+  const program = build === 'program' ? before : fingerprint(BUILDS.program.folders, lock);
   await step('Building', async () => {
     await compile(project);
     // The compiler trusts its record of what it wrote. Where an output was removed by hand, have it write them all.
