@@ -156,7 +156,7 @@ async function examineSecretFiles(source: PolicySource, policy: Policy): Promise
   const files = references(validate(parseDocument(text, policy.file), policySchema)).flatMap(secretFiles);
   const described = await Promise.all(
     [...new Set(files.map((file) => path.resolve(folder, file)))].map(async (file) => {
-      const { bytes, fault } = await readPrivate(file, 'private', LARGEST_DOCUMENT, currentReader(process.env));
+      const { bytes, fault } = await readPrivate(file, 'private', LARGEST_DOCUMENT, currentReader(process.env, policy.secretMounts));
       bytes?.fill(0);
       const found = fault === null ? await stat(file).catch(() => null) : null;
       return found === null ? [] : [`${file} ${octal(found.mode)}`];
@@ -174,6 +174,7 @@ function secretFiles(reference: Reference): string[] {
     case 'certificate':
       return [reference.key];
     case 'secret':
+    case 'token':
       return 'file' in reference.reference ? [reference.reference.file] : [];
     case 'host':
       return [];

@@ -88,7 +88,8 @@ class Showing {
   }
 
   policy(): Shown {
-    const { listeners, authenticators, roles, upstreamExposure, stateDir, log, admin, drainMs } = this.#policy;
+    const { listeners, authenticators, roles, upstreamExposure, stateDir, secretMounts, log, admin, drainMs } =
+      this.#policy;
     return {
       version: 1,
       listeners: Object.fromEntries(listeners.map((one) => [one.name, this.#listener(one)])),
@@ -100,6 +101,7 @@ class Showing {
       upstream_exposure:
         upstreamExposure.mode === 'firewalled' ? { firewalled: upstreamExposure.why } : upstreamExposure.mode,
       state: { dir: stateDir },
+      secret_mounts: secretMounts.length === 0 ? undefined : secretMounts,
       log: { level: log.level, file: log.file ?? undefined, format: log.format },
       admin: admin === null ? undefined : { bind: bindText(admin) },
       drain: duration(drainMs),
@@ -241,11 +243,12 @@ function limits({ headBytes, headFields, connections }: ListenerLimits): Shown {
   return { head: formatSize(headBytes), fields: headFields, connections };
 }
 
-function token({ name, sha256, roles, grants, notBeforeMs, notAfterMs }: TokenEntry): Shown {
+function token({ name, sha256, source, roles, grants, notBeforeMs, notAfterMs }: TokenEntry): Shown {
   const permissions = [...grants].filter((grant) => !roles.includes(grant));
   return {
     name,
-    fingerprint: sha256.slice(0, 6),
+    token: source === null ? undefined : { [source.kind]: source.name },
+    fingerprint: /^[0-9a-f]{64}$/.test(sha256) ? sha256.slice(0, 6) : undefined,
     roles: roles.length === 0 ? undefined : roles,
     permissions: permissions.length === 0 ? undefined : permissions,
     not_before: notBeforeMs === -Infinity ? undefined : new Date(notBeforeMs).toISOString(),

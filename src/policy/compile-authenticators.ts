@@ -1,3 +1,4 @@
+import * as path from 'node:path';
 import type { Draft } from './draft.js';
 import type { Findings } from './findings.js';
 import { show } from './found.js';
@@ -5,8 +6,8 @@ import { deepFreeze } from './freeze.js';
 import type { Material } from './material.js';
 import type { DeclaredNames } from './names.js';
 import { TOKEN_CARRIERS } from './policy.js';
-import type { Authenticator, TokenEntry } from './policy.js';
-import type { AuthenticatorEntry, PolicyFile, TokenEntryInFile } from './schema.js';
+import type { Authenticator, TokenEntry, TokenSource } from './policy.js';
+import type { AuthenticatorEntry, PolicyFile, SecretReference, TokenEntryInFile } from './schema.js';
 import { TokenTable } from './token-table.js';
 
 export interface CompiledAuthenticators {
@@ -80,28 +81,65 @@ function compileTokens(authenticator: string, entry: AuthenticatorEntry, node: D
           'remove the oldest',
         );
       }
-      const earlier = byDigest.get(token.sha256);
+      const sha256 = digestOf(token, tokenNode, byDigest.size, context);
+      const earlier = byDigest.get(sha256);
       if (earlier !== undefined) {
         const { file, at } = earlier.origin;
         const where = file === tokenNode.origin.file ? `line ${at.line}` : `${file}, line ${at.line}`;
         findings.error(
           'duplicate_token',
-          tokenNode.get('sha256'),
+          tokenNode.get('sha256') ?? tokenNode.get('token'),
           'value',
-          `this digest stands twice, the first is in ${where}: one token would stand for two callers`,
+          `${token.sha256 === undefined ? 'this token' : 'this digest'} stands twice, the first is in ${where}: one token would stand for two callers`,
           'run "guardbee token new" for one of them',
         );
         continue;
       }
-      byDigest.set(token.sha256, tokenNode);
+      byDigest.set(sha256, tokenNode);
       // The table keeps it where nothing that freezes the policy comes.
-      compiled.push(deepFreeze(compileToken(authenticator, token, tokenNode, context)));
+      compiled.push(deepFreeze(compileToken(authenticator, token, sha256, tokenNode, context)));
     }
   }
   return compiled;
 }
 
-function compileToken(authenticator: string, token: TokenEntryInFile, node: Draft, context: Context): TokenEntry {
+/** The digest that stands there, or that of the token that is named. */
+function digestOf(token: TokenEntryInFile, node: Draft, serial: number, { findings, material }: Context): string {
+  if (!node.declares('sha256') && !node.declares('token')) {
+    findings.missing(
+      node,
+      'sha256',
+      'missing, needed is exactly one of sha256 (the digest of the token) and token (where the token stands)',
+      'run "guardbee token new", and paste what it prints',
+    );
+  } else if (node.declares('sha256') && node.declares('token')) {
+    findings.error(
+      'wrong_value',
+      node.get('token') ?? node,
+      'key',
+      'cannot stand beside sha256, allowed is exactly one of the two',
+      'keep one of them',
+    );
+  }
+  const referred = node.get('token');
+  return token.sha256 ?? (referred === null ? undefined : material.digests.get(referred)) ?? `unread ${serial}`;
+}
+
+/** @param file Absolute; the file that the reference stands in. */
+function sourceOf(reference: SecretReference | undefined, file: string): TokenSource | null {
+  if (reference === undefined) return null;
+  if ('file' in reference) return { kind: 'file', name: path.resolve(path.dirname(file), reference.file) };
+  if ('credential' in reference) return { kind: 'credential', name: reference.credential };
+  return 'env' in reference ? { kind: 'env', name: reference.env } : { kind: 'env_file', name: reference.env_file };
+}
+
+function compileToken(
+  authenticator: string,
+  token: TokenEntryInFile,
+  sha256: string,
+  node: Draft,
+  context: Context,
+): TokenEntry {
   const { findings, names, roles, now } = context;
   if (!node.declares('roles') && !node.declares('permissions')) {
     findings.missing(node, 'roles', 'missing, needed is roles, permissions or both', 'write roles: [ROLE]');
@@ -137,7 +175,8 @@ function compileToken(authenticator: string, token: TokenEntryInFile, node: Draf
   return {
     name: token.name,
     authenticator,
-    sha256: token.sha256,
+    sha256,
+    source: sourceOf(token.token, node.origin.file),
     roles: [...new Set(held)],
     grants: new Set([...held, ...held.flatMap((role) => roles.get(role) ?? []), ...(token.permissions ?? [])]),
     notBeforeMs,

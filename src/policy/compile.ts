@@ -72,6 +72,7 @@ export function compile(validated: Validated<PolicyFile>, surroundings: Surround
     authenticators: authenticators.byName,
     roles,
     stateDir: file.state === undefined ? surroundings.stateDir : path.resolve(baseDir, file.state.dir),
+    secretMounts: file.secret_mounts ?? [],
     redis: null,
     log: {
       level: file.log?.level ?? 'info',

@@ -6,6 +6,7 @@ import * as path from 'node:path';
 import { isLoopback, parsePeerAddress } from '../net/address.js';
 import { LARGEST_SECRET, currentReader, readFile, secretFrom } from '../secret/files.js';
 import type { FileFault, Reader, SecretFault } from '../secret/files.js';
+import { sha256Hex } from '../secret/digest.js';
 import { Secret } from '../secret/secret.js';
 import { judgeCertificatePair } from './certificate-pair.js';
 import { compile } from './compile.js';
@@ -13,12 +14,12 @@ import { LARGEST_DOCUMENT, parseDocument, wholeFile } from './document.js';
 import type { Draft } from './draft.js';
 import { isShowable, show } from './found.js';
 import type { Issue, IssueCode } from './issue.js';
-import { NO_MATERIAL, references } from './material.js';
+import { NO_MATERIAL, references, tokenReferences } from './material.js';
 import type { HostLookup, Material, Reference } from './material.js';
 import type { CertificatePair, Policy } from './policy.js';
 import { sortIssues } from './render-issues.js';
 import { policySchema, tokensFileSchema } from './schema.js';
-import type { TokensFile } from './schema.js';
+import type { SecretReference, TokensFile } from './schema.js';
 import { issueAt, validate } from './validate.js';
 import type { Validated } from './validate.js';
 
@@ -61,7 +62,7 @@ export async function loadPolicyText(text: string, fileName: string, options: Lo
 async function load(text: string, file: string, options: LoadOptions, before: readonly Issue[]): Promise<Loaded> {
   const validated = validate(parseDocument(text, file), policySchema);
   const baseDir = path.dirname(path.resolve(file));
-  const gathering = new Gathering(file, baseDir, options);
+  const gathering = new Gathering(file, baseDir, options, validated.value?.secret_mounts ?? []);
   const material =
     options.skipSecretFiles === true
       ? withoutFiles(references(validated), baseDir)
@@ -121,7 +122,7 @@ function describeFault(fault: FileFault): string {
     case 'too_large':
       return `it is larger than ${fault.limit / 1024 / 1024} MiB`;
     case 'too_open':
-      return `${fault.why} (mode ${fault.mode})`;
+      return `${fault.why} (mode ${fault.mode}), allowed is ${fault.allowed}`;
   }
 }
 
@@ -169,24 +170,28 @@ class Gathering {
   readonly #options: LoadOptions;
   readonly #reader: Reader;
 
-  constructor(file: string, baseDir: string, options: LoadOptions) {
+  constructor(file: string, baseDir: string, options: LoadOptions, secretMounts: readonly string[]) {
     this.#file = file;
     this.#baseDir = baseDir;
     this.#options = options;
-    this.#reader = currentReader(options.env);
+    this.#reader = currentReader(options.env, secretMounts);
   }
 
   async run(all: readonly Reference[]): Promise<Material> {
     const tokensFiles = new Map<Draft, Validated<TokensFile>>();
     const certificates = new Map<Draft, CertificatePair>();
     const secrets = new Map<Draft, Buffer>();
+    const digests = new Map<Draft, string>();
     const hosts = new Map<string, HostLookup>();
     await Promise.all(
       all.map(async (one) => {
         switch (one.kind) {
           case 'tokens_file': {
             const read = await this.#readTokens(one.node, one.file);
-            if (read !== null) tokensFiles.set(one.node, read);
+            if (read === null) return;
+            tokensFiles.set(one.node, read);
+            const named = tokenReferences(read.value?.tokens ?? [], read.tree?.get('tokens') ?? null);
+            await Promise.all(named.map(async (token) => await this.#digest(token, path.dirname(one.file), digests)));
             return;
           }
           case 'certificate': {
@@ -195,16 +200,19 @@ class Gathering {
             return;
           }
           case 'secret': {
-            const bytes = await this.#readSecret(one);
+            const bytes = await this.#readSecret(one.node, one.reference);
             if (bytes !== null) secrets.set(one.node, bytes);
             return;
           }
+          case 'token':
+            await this.#digest(one, '', digests);
+            return;
           case 'host':
             hosts.set(one.host, await this.#lookUp(one.host));
         }
       }),
     );
-    return { tokensFiles, certificates, secrets, hosts };
+    return { tokensFiles, certificates, secrets, digests, hosts };
   }
 
   #resolve(file: string): string {
@@ -283,24 +291,40 @@ class Gathering {
     };
   }
 
-  async #readSecret({ node, reference }: Extract<Reference, { kind: 'secret' }>): Promise<Buffer | null> {
+  /** @param folder Of the file that the reference stands in, as seen from that of the policy. */
+  async #digest(one: Reference, folder: string, digests: Map<Draft, string>): Promise<void> {
+    if (one.kind !== 'token') return;
+    const { node, reference } = one;
+    const moved = 'file' in reference ? { file: path.join(folder, reference.file) } : reference;
+    const bytes = await this.#readSecret(node, path.isAbsolute(referredFile(reference)) ? reference : moved);
+    if (bytes === null) return;
+    const problem = problemOfToken(bytes);
+    // A digest is taken of what is shown, and only ASCII can be shown.
+    if (problem === null) digests.set(node, sha256Hex(bytes.toString('latin1')));
+    else this.#error('secret_malformed', node, `the token ${this.#standsIn(moved)} ${problem}`, MINT);
+    bytes.fill(0);
+  }
+
+  async #readSecret(node: Draft, reference: SecretReference): Promise<Buffer | null> {
     let bytes: Buffer | null;
     if ('env' in reference) bytes = this.#fromEnvironment(node, reference.env);
     else if ('file' in reference) bytes = await this.#fromFile(node.get('file'), reference.file);
+    else if ('env_file' in reference) bytes = await this.#fromNamedFile(node.get('env_file'), reference.env_file);
     else bytes = await this.#fromCredential(node.get('credential'), reference.credential);
     if (bytes === null) return null;
     const secret = secretFrom(bytes);
     bytes.fill(0);
     if ('bytes' in secret) return secret.bytes;
     const [code, problem, hint] = SECRET_FAULTS[secret.fault];
-    const where =
-      'file' in reference
-        ? `in ${show(this.#called(reference.file))}`
-        : 'env' in reference
-          ? `in the environment variable ${show(reference.env)}`
-          : `of the credential ${show(reference.credential)}`;
-    this.#error(code, node, `the secret ${where} ${problem}`, hint);
+    this.#error(code, node, `the secret ${this.#standsIn(reference)} ${problem}`, hint);
     return null;
+  }
+
+  #standsIn(reference: SecretReference): string {
+    if ('file' in reference) return `in ${show(this.#called(reference.file))}`;
+    if ('env' in reference) return `in the environment variable ${show(reference.env)}`;
+    if ('env_file' in reference) return `in the file that the environment variable ${show(reference.env_file)} names`;
+    return `of the credential ${show(reference.credential)}`;
   }
 
   async #fromFile(node: Draft | null, file: string): Promise<Buffer | null> {
@@ -309,14 +333,33 @@ class Gathering {
     return bytes;
   }
 
-  async #fromCredential(node: Draft | null, name: string): Promise<Buffer | null> {
-    const folder = this.#reader.credentialsDirectory;
-    const unit = `LoadCredential=${isShowable(name) ? name : 'NAME'}:/PATH/OF/THE/SECRET`;
-    if (folder === null) {
+  /** The variable holds a path, which is no secret: it stays where it is. */
+  async #fromNamedFile(node: Draft | null, name: string): Promise<Buffer | null> {
+    const file = this.#options.env[name] ?? '';
+    if (file === '' || !path.isAbsolute(file)) {
       this.#error(
         'secret_missing',
         node,
-        'a systemd credential is named, and systemd handed over none ($CREDENTIALS_DIRECTORY is not set)',
+        file === ''
+          ? `the environment variable ${show(name)}, which names the file of the secret, is not set`
+          : `the environment variable ${show(name)} holds no absolute path`,
+        `set it to the path of the file (in a systemd unit: Environment=${name}=%d/CREDENTIAL), or use { file: PATH }`,
+      );
+      return null;
+    }
+    return await this.#fromFile(node, file);
+  }
+
+  async #fromCredential(node: Draft | null, name: string): Promise<Buffer | null> {
+    const folder = this.#reader.credentialsDirectory;
+    const unit = `LoadCredential=${isShowable(name) ? name : 'NAME'}:/PATH/OF/THE/SECRET`;
+    if (folder === null || !path.isAbsolute(folder)) {
+      this.#error(
+        'secret_missing',
+        node,
+        folder === null
+          ? 'a systemd credential is named, and systemd handed over none ($CREDENTIALS_DIRECTORY is not set)'
+          : 'a systemd credential is named, and $CREDENTIALS_DIRECTORY is not an absolute path',
         `write ${unit} into the unit, or use { file: PATH }`,
       );
       return null;
@@ -373,6 +416,25 @@ class Gathering {
       return { kind: 'unknown', why: (error as NodeJS.ErrnoException).code ?? 'unknown error' };
     }
   }
+}
+
+function referredFile(reference: SecretReference): string {
+  return 'file' in reference ? reference.file : '';
+}
+
+const MINT = '"guardbee token new" makes one';
+
+/** The bounds of what a client can show (identity/credential.ts), and of what nobody can guess. */
+const SHORTEST_TOKEN = 16;
+const LONGEST_TOKEN = 8192;
+
+/** Why this is no token for callers, or null. */
+function problemOfToken(bytes: Buffer): string | null {
+  if (bytes.length < SHORTEST_TOKEN) return `has fewer than ${SHORTEST_TOKEN} characters, so it can be guessed`;
+  if (bytes.length > LONGEST_TOKEN) return `has more than ${LONGEST_TOKEN} characters`;
+  return bytes.some((byte) => byte < 0x21 || byte > 0x7e)
+    ? 'holds what no header field can show: allowed is printable ASCII without blanks'
+    : null;
 }
 
 const SECRET_FAULTS: Readonly<Record<SecretFault, readonly [code: IssueCode, message: string, hint?: string]>> = {

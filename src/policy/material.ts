@@ -1,7 +1,14 @@
 /** What a policy names and does not hold: found here, read by `load.ts`, put in its place by `compile.ts`. */
 import type { Draft } from './draft.js';
 import type { CertificatePair } from './policy.js';
-import type { PolicyFile, SecretReference, TlsEntry, TokensFile, UpstreamAuthEntry } from './schema.js';
+import type {
+  PolicyFile,
+  SecretReference,
+  TlsEntry,
+  TokenEntryInFile,
+  TokensFile,
+  UpstreamAuthEntry,
+} from './schema.js';
 import type { ParsedUpstream } from './upstream.js';
 import type { Validated } from './validate.js';
 
@@ -10,6 +17,8 @@ export type Reference =
   | { readonly kind: 'tokens_file'; readonly node: Draft; readonly file: string }
   | { readonly kind: 'certificate'; readonly node: Draft; readonly cert: string; readonly key: string }
   | { readonly kind: 'secret'; readonly node: Draft; readonly reference: SecretReference }
+  /** A token of callers: only its digest is kept. */
+  | { readonly kind: 'token'; readonly node: Draft; readonly reference: SecretReference }
   | { readonly kind: 'host'; readonly node: Draft; readonly host: string };
 
 /** Where the addresses of a host name lie. */
@@ -23,6 +32,8 @@ export interface Material {
   readonly certificates: ReadonlyMap<Draft, CertificatePair>;
   /** Bytes of a secret, checked, without the line end. */
   readonly secrets: ReadonlyMap<Draft, Buffer>;
+  /** SHA-256 of the tokens that stand elsewhere, 64 lowercase hex digits; those of a tokens file too. */
+  readonly digests: ReadonlyMap<Draft, string>;
   readonly hosts: ReadonlyMap<string, HostLookup>;
 }
 
@@ -31,6 +42,7 @@ export const NO_MATERIAL: Material = {
   tokensFiles: new Map(),
   certificates: new Map(),
   secrets: new Map(),
+  digests: new Map(),
   hosts: new Map(),
 };
 
@@ -56,8 +68,19 @@ export function references(validated: Validated<PolicyFile>): Reference[] {
     if (authenticator.tokens_file !== undefined && node !== null) {
       found.push({ kind: 'tokens_file', node, file: authenticator.tokens_file });
     }
+    found.push(...tokenReferences(authenticator.tokens ?? [], tree.at(['authenticators', name, 'tokens'])));
   }
   return found;
+}
+
+/** Those of a list of tokens: of an authenticator, or of a tokens file. */
+export function tokenReferences(tokens: readonly TokenEntryInFile[], list: Draft | null): Reference[] {
+  return tokens.flatMap((token, index): Reference[] => {
+    const node = list?.at([index, 'token']) ?? null;
+    // Beside a digest it is not read: which of the two was meant is not known.
+    if (token.token === undefined || token.sha256 !== undefined || node === null) return [];
+    return [{ kind: 'token', node, reference: token.token }];
+  });
 }
 
 function tlsReferences(tls: TlsEntry | undefined, node: Draft | null, found: Reference[]): void {

@@ -22,6 +22,8 @@ export interface Policy {
   readonly roles: ReadonlyMap<string, readonly string[]>;
   /** Absolute path of the private state directory. */
   readonly stateDir: string;
+  /** Absolute paths of mounts in memory, below which files of root may be readable by others. */
+  readonly secretMounts: readonly string[];
   /** Null: this process shares with nobody. */
   readonly redis: RedisSettings | null;
   readonly log: LogSettings;
@@ -311,12 +313,20 @@ export interface Holder {
   readonly grants: ReadonlySet<string>;
 }
 
+/** A reference to a secret: its kind (`file`, `credential`, `env`, `env_file`) and what it names; a file's path is absolute. */
+export interface TokenSource {
+  readonly kind: 'file' | 'credential' | 'env' | 'env_file';
+  readonly name: string;
+}
+
 /** Who a token stands for. */
 export interface TokenEntry {
   readonly name: string;
   readonly authenticator: string;
-  /** 64 lowercase hex digits. */
+  /** 64 lowercase hex digits; `unread …` where the policy was asked without its files, which matches no token. */
   readonly sha256: string;
+  /** Where the token itself stands, as the policy says it; null where the policy holds the digest. */
+  readonly source: TokenSource | null;
   readonly roles: readonly string[];
   /** Role names, the permissions of those roles, and the token's own permissions: what `require` is looked up in. */
   readonly grants: ReadonlySet<string>;

@@ -2,7 +2,7 @@
 import { z } from 'zod';
 import { parsed, refused } from './parsed.js';
 import { TOKEN_CARRIERS } from './policy.js';
-import { date, filePath, list, map, name, names, scalar } from './schema-scalars.js';
+import { date, filePath, list, map, name, names, scalar, secret } from './schema-scalars.js';
 
 const EMPTY_DIGEST = 'e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855';
 const HASH = 'run "guardbee token hash", give it the token, and paste what it prints';
@@ -22,12 +22,21 @@ export const token = map('a map such as { name: NAME, sha256: DIGEST, roles: [RO
       return refused('a SHA-256 has 64 hex digits', HASH);
     }
     return refused('allowed is the SHA-256 of a token (64 hex digits), never the token itself', HASH);
-  }).meta({ pattern: '^[0-9A-Fa-f]{64}$' }),
+  })
+    .meta({ pattern: '^[0-9A-Fa-f]{64}$' })
+    .optional(),
+  token: secret.optional().meta({ description: 'Where the token stands, in place of its digest' }),
   roles: names.optional(),
   permissions: names.optional(),
   not_before: date.optional(),
   not_after: date.optional(),
-}).meta({ id: 'token', anyOf: [{ required: ['roles'] }, { required: ['permissions'] }] });
+}).meta({
+  id: 'token',
+  allOf: [
+    { oneOf: [{ required: ['sha256'] }, { required: ['token'] }] },
+    { anyOf: [{ required: ['roles'] }, { required: ['permissions'] }] },
+  ],
+});
 
 export const tokens = list(token, 'tokens');
 

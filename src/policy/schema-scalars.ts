@@ -139,6 +139,11 @@ export const filePath = scalar(FILE_FORM, 'wrong_value', (text) => {
   return parsed(text);
 });
 
+export const mountPath = scalar('an absolute path such as /run/secrets', 'wrong_value', (text) => {
+  if (!/^\/[^/]/.test(text)) return refused('allowed is an absolute path below /', 'write the path where it is mounted');
+  return /[\p{Cc}$~]/u.test(text) ? refused('a control character, "$" or "~" stands in the path') : parsed(text);
+});
+
 export const text = (form: string, most: number) =>
   scalar(form, 'wrong_value', (value) => {
     if (value.trim() === '') return refused('the text is empty');
@@ -148,7 +153,12 @@ export const text = (form: string, most: number) =>
   });
 
 export const SECRET_FORM =
-  'a reference to a secret: { file: PATH }, { credential: NAME } or { env: NAME }; a secret never stands inline';
+  'a reference to a secret: { file: PATH }, { credential: NAME }, { env: NAME } or { env_file: NAME }; a secret never stands inline';
+const variable = scalar('the name of an environment variable', 'bad_name', (value) =>
+  /^[A-Za-z_][A-Za-z0-9_]{0,127}$/.test(value)
+    ? parsed(value)
+    : refused('the name of an environment variable is made of letters, digits and "_"'),
+);
 export const secret = z
   .union(
     [
@@ -160,17 +170,12 @@ export const secret = z
             : refused('a credential name is made of letters, digits, "-" and "_"'),
         ),
       }),
-      map(SECRET_FORM, {
-        env: scalar('the name of an environment variable', 'bad_name', (value) =>
-          /^[A-Za-z_][A-Za-z0-9_]{0,127}$/.test(value)
-            ? parsed(value)
-            : refused('the name of an environment variable is made of letters, digits and "_"'),
-        ),
-      }),
+      map(SECRET_FORM, { env: variable }),
+      map(SECRET_FORM, { env_file: variable }),
     ],
     { error: SECRET_FORM },
   )
   .meta({
     id: 'secret',
-    description: 'A secret, by reference: a file, a systemd credential, or (with a warning) an environment variable',
+    description: 'A secret, by reference: a file, a systemd credential, a file whose path an environment variable holds, or (with a warning) the variable itself',
   });

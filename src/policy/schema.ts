@@ -23,6 +23,7 @@ import {
   hostName,
   list,
   map,
+  mountPath,
   name,
   names,
   path,
@@ -212,6 +213,9 @@ export const policySchema = map('a map with version and listeners', {
     )
     .optional(),
   state: map('a map such as { dir: /var/lib/guardbee }', { dir: filePath }).optional(),
+  secret_mounts: list(mountPath, 'absolute paths')
+    .optional()
+    .meta({ description: 'Where an orchestrator mounts secrets in memory; files of root may be readable there' }),
   log: map('a map such as { level: info }', {
     level: z
       .enum(['trace', 'debug', 'info', 'warn', 'error'], { error: 'trace, debug, info, warn or error' })

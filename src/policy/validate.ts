@@ -471,6 +471,9 @@ function hintForType(node: Draft, expected: string, allowed: string): string | u
   const { path } = node.origin;
   const key = path.findLast((part) => typeof part === 'string') ?? '';
   if (allowed.startsWith('a reference to a secret')) {
+    if (path.includes('tokens')) {
+      return 'run "guardbee token hash", give it the token, and write sha256: WHAT_IT_PRINTS; or token: { file: PATH }';
+    }
     return `put it into a file of mode 0600 and write ${key}: { file: PATH }`;
   }
   if (isSensitive(path) || typeof value === 'object') return undefined;

@@ -68,6 +68,7 @@ export function tokenEntry(parts: TokenParts, authenticator = 'keys'): TokenEntr
     name: parts.name ?? 'keeper',
     authenticator,
     sha256: sha256Hex(parts.token),
+    source: null,
     roles,
     grants: new Set([...roles, ...(parts.grants ?? ['read', 'write'])]),
     notBeforeMs: parts.notBeforeMs ?? -Infinity,

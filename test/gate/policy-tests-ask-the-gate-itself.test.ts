@@ -38,6 +38,7 @@ function policyOf(parts: Partial<ListenerParts>, tests: readonly PolicyTest[] = 
     authenticators: new Map([['keys', keys]]),
     roles: new Map([['operator', ['read', 'write']]]),
     stateDir: '/nonexistent',
+    secretMounts: [],
     redis: null,
     log: { level: 'info', file: null, format: 'auto' },
     admin: null,

@@ -105,6 +105,7 @@ export function policyWith(routes: readonly Route[], version = 'abcdef123456'): 
     authenticators: new Map(),
     roles: new Map(),
     stateDir: '/nowhere',
+    secretMounts: [],
     redis: null,
     log: { level: 'info', file: null, format: 'json' },
     admin: null,
