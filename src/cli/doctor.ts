@@ -156,7 +156,12 @@ async function examineSecretFiles(source: PolicySource, policy: Policy): Promise
   const files = references(validate(parseDocument(text, policy.file), policySchema)).flatMap(secretFiles);
   const described = await Promise.all(
     [...new Set(files.map((file) => path.resolve(folder, file)))].map(async (file) => {
-      const { bytes, fault } = await readPrivate(file, 'private', LARGEST_DOCUMENT, currentReader(process.env, policy.secretMounts));
+      const { bytes, fault } = await readPrivate(
+        file,
+        'private',
+        LARGEST_DOCUMENT,
+        currentReader(process.env, policy.secretMounts),
+      );
       bytes?.fill(0);
       const found = fault === null ? await stat(file).catch(() => null) : null;
       return found === null ? [] : [`${file} ${octal(found.mode)}`];

@@ -65,7 +65,7 @@ const VERBS: readonly Verb[] = [
   },
   {
     name: 'token',
-    summary: 'make an API token, or hash one',
+    summary: 'make, list, exchange and revoke API tokens',
     register: async (program, voice) => {
       (await import('./token.js')).registerToken(program, voice);
     },

@@ -1,13 +1,17 @@
-import { createHash, randomBytes } from 'node:crypto';
+import { createHash } from 'node:crypto';
 import type { Command } from 'commander';
 import { SHORTEST_TOKEN } from '../identity/static-token.js';
-import { DATE_FORM, parseDate } from '../policy/date.js';
 import { show } from '../policy/found.js';
 import { NAME, NAME_FORM } from '../policy/name.js';
-import { sha256Hex } from '../secret/digest.js';
 import { EXIT, Ending, ending } from './exit-code.js';
 import { gatherNames } from './policy-source.js';
 import { readHiddenLine, readStdin, terminal } from './input.js';
+import { mintToken } from './minted.js';
+import { readMoment } from './moment.js';
+import { registerList } from './token-list.js';
+import { WHEN_IN_FORCE } from './token-place.js';
+import { registerRevoke } from './token-revoke.js';
+import { registerRotate } from './token-rotate.js';
 import { type NewEntry, addToken, entryText } from './tokens-file.js';
 import type { Voice } from './voice.js';
 
@@ -15,6 +19,7 @@ interface NewOptions {
   readonly name?: string;
   readonly role?: readonly string[];
   readonly permission?: readonly string[];
+  readonly notBefore?: string;
   readonly notAfter?: string;
   readonly file?: string;
   readonly printOnly?: true;
@@ -23,9 +28,14 @@ interface NewOptions {
 export function registerToken(program: Command, voice: Voice): void {
   const token = program
     .command('token')
-    .description('Makes API tokens. A policy holds their hashes, never the tokens themselves.')
+    .description(
+      'Makes API tokens, lists, exchanges and revokes them. A policy holds their hashes, never the tokens themselves.',
+    )
     .addHelpText('after', '\nExample:\n  guardbee token new --name keeper --role operator\n');
   registerNew(token, voice);
+  registerRotate(token, voice);
+  registerList(token, voice);
+  registerRevoke(token, voice);
   registerHash(token, voice);
 }
 
@@ -38,7 +48,8 @@ function registerNew(token: Command, voice: Voice): void {
     .option('--name <name>', 'whose it is; logs print it')
     .option('--role <role...>', 'roles of its holder', gatherNames)
     .option('--permission <name...>', 'permissions of its holder, besides those of the roles', gatherNames)
-    .option('--not-after <when>', 'a date (2027-01-01), or how long from now (90d)')
+    .option('--not-before <when>', 'from when on it is good: a date (2027-01-01), or how long from now (1h)')
+    .option('--not-after <when>', 'until when: a date (2027-01-01), or how long from now (90d)')
     .option('--file <file>', 'tokens file to add it to; made, with mode 0600, where there is none')
     .option('--print-only', 'print the entry, and leave the file as it is')
     .addHelpText(
@@ -66,11 +77,23 @@ async function newToken(options: NewOptions, voice: Voice): Promise<number> {
       'a token without roles and permissions opens nothing: say --role ROLE or --permission NAME',
     );
   }
-  const notAfter = options.notAfter === undefined ? null : readNotAfter(options.notAfter, Date.now());
+  const nowMs = Date.now();
+  const notBefore = options.notBefore === undefined ? null : readMoment('--not-before', options.notBefore, nowMs);
+  const notAfter = options.notAfter === undefined ? null : readMoment('--not-after', options.notAfter, nowMs);
+  if (notAfter !== null && notAfter.ms <= nowMs) throw new Ending(EXIT.usage, '--not-after is in the past');
+  if (notAfter !== null && notBefore !== null && notAfter.text <= notBefore.text) {
+    throw new Ending(EXIT.usage, '--not-after comes before --not-before');
+  }
 
-  // 256 bits, behind a prefix that secret scanners and our own log know.
-  const token = `gbee_${randomBytes(32).toString('base64url')}`;
-  const entry: NewEntry = { name: options.name, sha256: sha256Hex(token), roles, permissions, notAfter };
+  const { token, sha256 } = mintToken();
+  const entry: NewEntry = {
+    name: options.name,
+    sha256,
+    roles,
+    permissions,
+    notBefore: notBefore?.text ?? null,
+    notAfter: notAfter?.text ?? null,
+  };
   const file = options.printOnly === true ? null : (options.file ?? null);
   if (file !== null) await addToken(file, entry, voice);
   voice.out(token);
@@ -81,24 +104,10 @@ async function newToken(options: NewOptions, voice: Voice): Promise<number> {
     voice.err(`  - ${entryText(entry)}`);
   } else {
     voice.err(
-      `This is the only time that the token is shown. Its hash was added to ${file}; reload guardbee to use it.`,
+      `This is the only time that the token is shown. Its hash was added to ${file}. ${WHEN_IN_FORCE}, where it is running.`,
     );
   }
   return EXIT.ok;
-}
-
-const UNITS: Readonly<Record<string, number>> = { m: 60_000, h: 3_600_000, d: 86_400_000 };
-
-/** RFC 3339, in whole seconds. */
-function readNotAfter(text: string, nowMs: number): string {
-  const span = /^(\d{1,5})([mhd])$/.exec(text);
-  const date = span === null ? parseDate(text) : null;
-  if (date?.ok === false) {
-    throw new Ending(EXIT.usage, `--not-after: allowed is ${DATE_FORM}, or how long from now (90d, 12h, 30m)`);
-  }
-  const ms = date === null ? nowMs + Number(span?.[1]) * (UNITS[span?.[2] ?? ''] ?? Number.NaN) : date.value;
-  if (ms <= nowMs) throw new Ending(EXIT.usage, '--not-after is in the past');
-  return new Date(ms).toISOString().replace(/\.\d+Z$/, 'Z');
 }
 
 function registerHash(token: Command, voice: Voice): void {

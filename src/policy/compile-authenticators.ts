@@ -178,6 +178,7 @@ function compileToken(
     sha256,
     source: sourceOf(token.token, node.origin.file),
     roles: [...new Set(held)],
+    permissions: [...new Set(token.permissions ?? [])],
     grants: new Set([...held, ...held.flatMap((role) => roles.get(role) ?? []), ...(token.permissions ?? [])]),
     notBeforeMs,
     notAfterMs,

@@ -328,6 +328,8 @@ export interface TokenEntry {
   /** Where the token itself stands, as the policy says it; null where the policy holds the digest. */
   readonly source: TokenSource | null;
   readonly roles: readonly string[];
+  /** The token's own, besides those of its roles. */
+  readonly permissions: readonly string[];
   /** Role names, the permissions of those roles, and the token's own permissions: what `require` is looked up in. */
   readonly grants: ReadonlySet<string>;
   /** Epoch milliseconds; -Infinity / Infinity where the policy says nothing. Valid while notBefore <= now < notAfter. */

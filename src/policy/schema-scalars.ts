@@ -140,7 +140,8 @@ export const filePath = scalar(FILE_FORM, 'wrong_value', (text) => {
 });
 
 export const mountPath = scalar('an absolute path such as /run/secrets', 'wrong_value', (text) => {
-  if (!/^\/[^/]/.test(text)) return refused('allowed is an absolute path below /', 'write the path where it is mounted');
+  if (!/^\/[^/]/.test(text))
+    return refused('allowed is an absolute path below /', 'write the path where it is mounted');
   return /[\p{Cc}$~]/u.test(text) ? refused('a control character, "$" or "~" stands in the path') : parsed(text);
 });
 
@@ -177,5 +178,6 @@ export const secret = z
   )
   .meta({
     id: 'secret',
-    description: 'A secret, by reference: a file, a systemd credential, a file whose path an environment variable holds, or (with a warning) the variable itself',
+    description:
+      'A secret, by reference: a file, a systemd credential, a file whose path an environment variable holds, or (with a warning) the variable itself',
   });

@@ -70,6 +70,7 @@ export function tokenEntry(parts: TokenParts, authenticator = 'keys'): TokenEntr
     sha256: sha256Hex(parts.token),
     source: null,
     roles,
+    permissions: [],
     grants: new Set([...roles, ...(parts.grants ?? ['read', 'write'])]),
     notBeforeMs: parts.notBeforeMs ?? -Infinity,
     notAfterMs: parts.notAfterMs ?? Infinity,

@@ -13,6 +13,8 @@ export const PRESETS = [
   'rbee-worker',
   'kohakuriver-host',
   'kohakuriver-runner',
+  'fetchml',
+  'maestro',
 ] as const;
 
 export const EXAMPLES = ['prometheus', 'systemd', 'compose'] as const;

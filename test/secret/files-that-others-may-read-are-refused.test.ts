@@ -162,7 +162,11 @@ describe('files', () => {
       test(`0${mode.toString(8)}`, async () => {
         assert.equal(await judge(await below(`way-${mode}`, mode), 'private'), expected);
         assert.equal(await judge(await below(`far-${mode}`, mode, 'deeper/still'), 'private'), expected);
-        assert.equal(await judge(path.join(folder, `way-${mode}`, 'secret'), 'trusted'), 'fine', 'asked of secrets only');
+        assert.equal(
+          await judge(path.join(folder, `way-${mode}`, 'secret'), 'trusted'),
+          'fine',
+          'asked of secrets only',
+        );
       });
     }
 
@@ -272,7 +276,11 @@ describe('files', () => {
       await rename(path.join(inside, '..new'), path.join(inside, '..data'));
       assert.equal(await judge(path.join(inside, 'token'), 'private', named), 'fine');
       await symlink(await make('outside', 0o644), path.join(inside, 'outside'));
-      assert.equal(await judge(path.join(inside, 'outside'), 'private', named), 'too_open', 'a link does not move a file');
+      assert.equal(
+        await judge(path.join(inside, 'outside'), 'private', named),
+        'too_open',
+        'a link does not move a file',
+      );
     });
   });
 
