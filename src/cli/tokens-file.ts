@@ -143,7 +143,7 @@ const lined = (text: string): string => (text === '' || text.endsWith('\n') ? te
 
 /** After `- …` lines: one more, with the dash in the same column. */
 function inBlock(text: string, entry: NewEntry): string[] {
-  const dash = /^([ \t]*)-[ \t]/m.exec(text)?.[1];
+  const dash = /^([ \t]*)-(?:[ \t]|$)/m.exec(text)?.[1];
   return dash === undefined ? [] : [`${lined(text)}${dash}- ${entryText(entry)}\n`];
 }
 

@@ -49,7 +49,7 @@ export function show(text: string): string {
 /** Is the value at this path one that is never shown. */
 export function isSensitive(path: readonly PathPart[]): boolean {
   const key = path.findLast((part) => typeof part === 'string');
-  return key !== undefined && SENSITIVE_KEY.test(key);
+  return key !== undefined && key !== 'secret_mounts' && SENSITIVE_KEY.test(key);
 }
 
 /** What stands in the file, in a few words: `"10.0.0.0/33"`, `the number 8443`, `a list`. */

@@ -302,7 +302,9 @@ class Reading {
     const parent = this.#tree.at(path.slice(0, -1));
     if (parent === null) return;
     if (mends.some((mend) => mend.kind === 'rename' && mend.parent === parent && mend.to === key)) return;
-    if (!parent.dropped.has(key)) {
+    // What stood there alone was broken, and is told.
+    const emptied = parent.entries.size === 0 && parent.dropped.size > 0;
+    if (!parent.dropped.has(key) && !emptied) {
       const { file, path: at, keyAt } = parent.origin;
       const message = `missing, needed is ${allowed}`;
       const issue: Issue = {

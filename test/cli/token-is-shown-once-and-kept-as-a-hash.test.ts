@@ -181,7 +181,7 @@ for (const mode of [0o644, 0o666, 0o604]) {
     const { code, stdout, stderr } = await perform('token', 'new', '--name', 'a', '--role', 'b', '--file', file);
     assert.equal(code, 4);
     assert.equal(stdout, '');
-    assert.match(stderr, /so nothing was added: chmod 600/);
+    assert.match(stderr, /so nothing was changed: chmod 600/);
     assert.equal(readFileSync(file, 'utf8'), '');
   });
 }
@@ -209,7 +209,7 @@ test('a broken file is told, and stays', async (t) => {
   assert.equal(code, 1);
   assert.equal(stdout, '');
   assert.match(stderr, /tokens\.yaml:2:7 tokens\[0\]\.nmae: unknown key, did you mean name\?/);
-  assert.match(stderr, /nothing was added to /);
+  assert.match(stderr, /is broken, and nothing was changed/);
   assert.equal(readFileSync(file, 'utf8'), 'tokens:\n  - { nmae: a }\n');
 });
 
