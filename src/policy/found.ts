@@ -14,6 +14,9 @@ const LOOKS_SECRET = [
   /(?:^|[^A-Za-z0-9])(?:sk|pk|rk|ghp|gho|ghu|ghs|ghr|github_pat|glpat|hf|xox[abprs]|AKIA|ASIA|gb|guardbee|npm|pypi)[-_]?[A-Za-z0-9]{8,}/,
   /(?:^|[^A-Za-z0-9])eyJ[A-Za-z0-9_-]{6,}/,
   /(?=[A-Za-z0-9+=]*[0-9])(?=[A-Za-z0-9+=]*[A-Za-z])[A-Za-z0-9+=]{16,}/,
+  // base64url: "-" and "_" may break it into runs that are short each.
+  /(?=[\w-]*[0-9])(?=[\w-]*[A-Z])(?=[\w-]*[a-z])[\w-]{28,}/,
+  /(?=[\w-]*[A-Z])(?=[\w-]*[a-z])[\w-]{32,}/,
   /[A-Za-z]{32,}/,
   /\d{16,}/,
   /[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}/i,
