@@ -17,6 +17,8 @@ const LOOKS_SECRET = [
   // base64url: "-" and "_" may break it into runs that are short each.
   /(?=[\w-]*[0-9])(?=[\w-]*[A-Z])(?=[\w-]*[a-z])[\w-]{28,}/,
   /(?=[\w-]*[A-Z])(?=[\w-]*[a-z])[\w-]{32,}/,
+  // base64, which may have slashes; its padding tells it from a path.
+  /[A-Za-z0-9+/]{22,}={1,2}(?![A-Za-z0-9])/,
   /[A-Za-z]{32,}/,
   /\d{16,}/,
   /[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}/i,
