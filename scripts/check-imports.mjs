@@ -22,6 +22,7 @@ export const HOUSE = {
     ['exchange-record.ts'],
     ['exchange.ts'],
     ['proxy'],
+    ['state'],
     ['observe'],
     ['server'],
     ['demo'],
@@ -43,6 +44,7 @@ export const HOUSE = {
 
   /** Package → folders and files that import it. Every dependency in package.json stands here and nowhere else. */
   packages: {
+    '@redis/client': ['state'],
     commander: ['cli'],
     'ip-num': ['net'],
     pino: ['observe'],

@@ -9,13 +9,16 @@ import { Metrics } from './observe/metrics.js';
 import type { ReadinessReport } from './observe/readiness.js';
 import { AccessRecorder } from './observe/record.js';
 import { type Redactor, constant } from './observe/redact.js';
-import { POLICY_ALONE } from './identity/provers.js';
+import { POLICY_ALONE, type Provers } from './identity/provers.js';
+import { endedBy } from './identity/revocation.js';
 import type { HttpListener, Policy } from './policy/policy.js';
 import { Upstreams } from './proxy/upstream.js';
 import { type SniContexts, createSniContexts, describeCertificate, ensureSelfSigned } from './server/certificate.js';
 import { type Exposure, ExposureWatch } from './server/exposure.js';
 import type { Surroundings } from './server/handle.js';
 import { type ConnectionEvents, type OpenListener, openListener } from './server/listener.js';
+import { OpenExchanges } from './server/open-exchanges.js';
+import { State } from './server/state.js';
 import { VERSION } from './version.js';
 
 /** The address is taken, or may not be taken by this user. */
@@ -65,7 +68,7 @@ export class App {
     }));
   }
 
-  /** @throws AddressError, CertificateError */
+  /** @throws AddressError, CertificateError, StateInUseError, StateError */
   static async start(settings: AppSettings): Promise<App> {
     const parts = new Parts(settings);
     try {
@@ -121,6 +124,8 @@ class Parts {
   connections = 0;
   #admin: Admin | null = null;
   #watch: ExposureWatch | null = null;
+  #state: State | null = null;
+  #underway: OpenExchanges | null = null;
   readonly #certificates = new Map<string, Date>();
 
   constructor(settings: AppSettings) {
@@ -136,6 +141,16 @@ class Parts {
       if (listener.type === 'http' && listener.tls !== null)
         contexts.set(listener.name, await this.#contexts(listener));
     }
+    const state = await State.open(policy, log);
+    this.#state = state;
+    const { revocations } = state;
+    this.metrics.revocationStores(() => revocations.status);
+    const provers: Provers = {
+      ...POLICY_ALONE,
+      ended: (identity, nowMs) => endedBy(revocations, identity, nowMs),
+    };
+    const underway = new OpenExchanges((identity, nowMs) => provers.ended(identity, nowMs));
+    this.#underway = underway;
     const recorder = new AccessRecorder(log, redactor);
     const sink: ExchangeSink = {
       opened: (listener, kind) => {
@@ -150,7 +165,8 @@ class Parts {
       upstreams: this.upstreams,
       sink,
       clock: { now: () => Date.now(), ticks: () => performance.now() },
-      prove: proveWith(POLICY_ALONE),
+      prove: proveWith(provers),
+      open: underway,
       draining: () => this.draining,
       broke: (error, requestId) => {
         log.error('request.broke', 'a request failed inside guardbee', {
@@ -177,9 +193,12 @@ class Parts {
     this.#watch?.stop();
     for (const open of this.open) open.destroy();
     await Promise.all(this.open.map((open) => open.ended));
+    this.#underway?.stop();
     await this.upstreams.close();
     await this.#admin?.close();
     this.#admin = null;
+    await this.#state?.close();
+    this.#state = null;
   }
 
   async #contexts(listener: HttpListener): Promise<SniContexts> {
@@ -313,6 +332,7 @@ class Parts {
     const exposed = (this.#watch?.current ?? []).filter((one) => one.state === 'exposed');
     const unknown = (this.#watch?.current ?? []).filter((one) => one.state === 'unknown');
     const accepted = this.settings.policy.upstreamExposure.mode !== 'refuse';
+    const revocations = this.#state?.readiness() ?? null;
     const expired = [...this.#certificates].filter(([, notAfter]) => notAfter.getTime() <= Date.now());
     return {
       checks: [
@@ -336,6 +356,7 @@ class Parts {
           status: expired.length > 0 ? 'failed' : 'ok',
           detail: constant(expired.length > 0 ? `expired: ${expired.map(([name]) => name).join(', ')}` : 'valid'),
         },
+        ...(revocations === null ? [] : [revocations]),
         {
           name: 'draining',
           status: this.draining ? 'failed' : 'ok',

@@ -72,6 +72,8 @@ export class Exchange {
   bytesOut = 0;
   /** Set by whoever forwards: ends both sides at once, for a reason of ours. */
   onCut: ((reason: FailureReason) => void) | null = null;
+  /** Set by whoever must know that it is over, once. */
+  onFinished: (() => void) | null = null;
 
   constructor(init: {
     readonly requestId: string;
@@ -154,6 +156,7 @@ export class Exchange {
   #finish(outcome: Outcome, status: number): void {
     if (this.#finished) return;
     this.#finished = true;
+    this.onFinished?.();
     const message = this.#message;
     const decision = this.#decision;
     const route: Route | null = decision?.route ?? null;

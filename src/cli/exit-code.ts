@@ -19,7 +19,7 @@ export const EXIT_MEANINGS: readonly { readonly code: ExitCode; readonly meaning
   { code: EXIT.usage, meaning: 'wrong usage' },
   { code: EXIT.bind, meaning: 'refused by the bind policy: something beyond loopback would be unprotected' },
   { code: EXIT.secret, meaning: 'a secret or key is missing, empty, or open to others' },
-  { code: EXIT.addressInUse, meaning: 'an address is already in use' },
+  { code: EXIT.addressInUse, meaning: 'an address, or the state directory, is already in use' },
   { code: EXIT.auditBroken, meaning: 'the audit chain is broken' },
   { code: EXIT.drainTimedOut, meaning: 'the drain timed out: open exchanges were cut' },
 ];

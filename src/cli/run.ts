@@ -8,6 +8,7 @@ import { type Loaded, loadPolicyText } from '../policy/load.js';
 import { exitCodeFor, renderIssues, sortIssues } from '../policy/render-issues.js';
 import type { Policy } from '../policy/policy.js';
 import { CertificateError } from '../server/certificate.js';
+import { StateError, StateInUseError } from '../server/state.js';
 import { exposureIssues } from '../server/exposure-issues.js';
 import { failedTests } from './check.js';
 import { EXIT, ending } from './exit-code.js';
@@ -93,6 +94,14 @@ async function serve(
       voice.err(`${policy.file}: listener "${error.listener}": ${error.message}${hint}`);
       return EXIT.addressInUse;
     }
+    if (error instanceof StateInUseError) {
+      voice.err(`${policy.file}: ${error.message}`);
+      return EXIT.addressInUse;
+    }
+    if (error instanceof StateError) {
+      voice.err(`${policy.file}: ${error.message}`);
+      return EXIT.policy;
+    }
     if (error instanceof CertificateError) {
       voice.err(`${policy.file}: ${error.message}`);
       return error.code === 'key_too_open' || error.code === 'dir_too_open' ? EXIT.secret : EXIT.policy;
@@ -117,6 +126,7 @@ function knownDigests(policy: Policy): ReadonlySet<string> {
       for (const digest of upstreamAuth?.value.digests() ?? []) known.add(digest);
     }
   }
+  for (const digest of policy.redis?.url.digests() ?? []) known.add(digest);
   return known;
 }
 

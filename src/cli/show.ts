@@ -100,12 +100,18 @@ class Showing {
       roles: roles.size === 0 ? undefined : Object.fromEntries(roles),
       upstream_exposure:
         upstreamExposure.mode === 'firewalled' ? { firewalled: upstreamExposure.why } : upstreamExposure.mode,
-      state: { dir: stateDir },
+      state: { dir: stateDir, redis: this.#redis() },
       secret_mounts: secretMounts.length === 0 ? undefined : secretMounts,
       log: { level: log.level, file: log.file ?? undefined, format: log.format },
       admin: admin === null ? undefined : { bind: bindText(admin) },
       drain: duration(drainMs),
     };
+  }
+
+  #redis(): Shown | undefined {
+    const url = this.#written?.state?.redis?.url;
+    const { redis } = this.#policy;
+    return url === undefined || redis === null ? undefined : { url: this.#secret(url), prefix: redis.prefix };
   }
 
   #resolve(file: string): string {
@@ -137,6 +143,7 @@ class Showing {
         upstream: duration(timeouts.upstreamMs),
         keep_alive: duration(timeouts.keepAliveMs),
       },
+      streams: { end_at_expiry: listener.streamsEndAtExpiry },
       unsafe_plain_http: written?.unsafe_plain_http,
       unsafe_no_authentication: written?.unsafe_no_authentication,
       unsafe_remote_upstream: written?.unsafe_remote_upstream,

@@ -1,4 +1,5 @@
-import type { Revocable } from './identity.js';
+import type { DenialReason } from '../denial.js';
+import type { Identity, Revocable } from './identity.js';
 
 /** `unknown`: the store cannot be asked, or was emptied; what that means is the policy's to say (`on_unavailable`). */
 export type Standing = 'good' | 'revoked' | 'unknown';
@@ -22,3 +23,14 @@ export const NO_REVOCATIONS: Revocations = {
   known: () => 'good',
   revoke: () => Promise.reject(new Error('this policy keeps no revocations')),
 };
+
+/**
+ * Why an identity that was good is no longer; null: it still is. A store that cannot be asked ends nobody: that is
+ * looked at again in a moment, and what is underway would be lost for good.
+ */
+export function endedBy(revocations: Revocations, identity: Identity, nowMs: number): DenialReason | null {
+  for (const revocable of identity.revocables) {
+    if (revocations.known(revocable, nowMs) === 'revoked') return 'credential_revoked';
+  }
+  return nowMs >= identity.expiresAtMs ? 'credential_expired' : null;
+}

@@ -24,6 +24,12 @@ export interface MetricsOptions {
 /** As `server/exposure` finds it. */
 export type UpstreamExposureState = 'private' | 'exposed' | 'unknown';
 
+/** As `state/` finds it. */
+export interface RevocationStoreStatus {
+  readonly state: 'up' | 'unknown';
+  readonly entries: number;
+}
+
 export type AbortCause = 'client' | 'deadline' | 'upstream';
 
 /** Every 10 ms, which is the default, would wake an idle process a hundred times a second. */
@@ -104,6 +110,7 @@ export class Metrics {
     ['upstream'],
   );
   #policyVersion = '';
+  #revocationStores: () => ReadonlyMap<string, RevocationStoreStatus> = () => new Map();
 
   constructor(options: MetricsOptions) {
     this.#options = { version: options.version, log: options.log };
@@ -172,6 +179,11 @@ export class Metrics {
   /** Its end is seen in its record. */
   streamOpened(listener: string, kind: 'sse' | 'ws'): void {
     this.#listener(listener).streams[kind]++;
+  }
+
+  /** Asked whenever somebody scrapes. */
+  revocationStores(status: () => ReadonlyMap<string, RevocationStoreStatus>): void {
+    this.#revocationStores = status;
   }
 
   upstreamUp(upstream: string, up: boolean): void {
@@ -331,6 +343,17 @@ export class Metrics {
         }
       },
     );
+    into.gauge(
+      'revocation_store_up',
+      '1 if the store of revocations can be asked and has lost nothing, 0 if not.',
+      ['store'],
+      (put) => {
+        for (const [store, { state }] of this.#revocationStores()) put([store], state === 'up' ? 1 : 0);
+      },
+    );
+    into.gauge('revocations', 'Revocations that this process knows of.', ['store'], (put) => {
+      for (const [store, { entries }] of this.#revocationStores()) put([store], entries);
+    });
     into.gauge('policy_info', 'The policy in force.', ['version'], (put) => {
       put([this.#policyVersion], 1);
     });

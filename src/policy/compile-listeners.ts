@@ -311,7 +311,7 @@ class ListenerCompilation {
       clientCertificates: null,
       sessions: null,
       origins: new Set(),
-      streamsEndAtExpiry: true,
+      streamsEndAtExpiry: entry.streams?.end_at_expiry ?? true,
     };
   }
 

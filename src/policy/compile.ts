@@ -16,6 +16,7 @@ import type { Material } from './material.js';
 import { declaredNames } from './names.js';
 import type { DeclaredNames } from './names.js';
 import type { Listener, Policy, PolicyTest, UpstreamExposure } from './policy.js';
+import { checkRevocation, compileRedis } from './compile-state.js';
 import { sortIssues } from './render-issues.js';
 import type { PolicyFile, PolicyTestEntry } from './schema.js';
 import type { Validated } from './validate.js';
@@ -60,6 +61,8 @@ export function compile(validated: Validated<PolicyFile>, surroundings: Surround
   checkAdmin(file, tree, findings);
   findDuplicateBinds(bindsOf(file, tree), findings);
   warnUnheldRoles(tree, names, new Set(authenticators.tokens.flatMap((token) => token.roles)), findings);
+  const redis = compileRedis(file, tree, material, findings);
+  checkRevocation(tree, authenticators.byName, findings);
   const tests = compileTests(file, tree, listeners, names, findings);
 
   const warnings = sortIssues([...surroundings.warnings, ...findings.warnings], surroundings.file);
@@ -71,9 +74,9 @@ export function compile(validated: Validated<PolicyFile>, surroundings: Surround
     upstreamExposure: exposureOf(file, listeners),
     authenticators: authenticators.byName,
     roles,
-    stateDir: file.state === undefined ? surroundings.stateDir : path.resolve(baseDir, file.state.dir),
+    stateDir: file.state?.dir === undefined ? surroundings.stateDir : path.resolve(baseDir, file.state.dir),
+    redis,
     secretMounts: file.secret_mounts ?? [],
-    redis: null,
     log: {
       level: file.log?.level ?? 'info',
       file: file.log?.file === undefined ? null : path.resolve(baseDir, file.log.file),

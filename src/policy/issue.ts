@@ -82,6 +82,7 @@ export const ISSUES = Object.freeze({
   unsafe_key: 'policy',
   token_expired: 'policy',
   certificate_expired: 'policy',
+  redis_unencrypted: 'policy',
 }) satisfies Record<string, IssueClass>;
 
 export type IssueCode = keyof typeof ISSUES;

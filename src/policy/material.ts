@@ -63,6 +63,9 @@ export function references(validated: Validated<PolicyFile>): Reference[] {
       hostReference(remote ? undefined : route.upstream, routeNode?.get('upstream') ?? null, found);
     }
   }
+  const urlNode = tree.at(['state', 'redis', 'url']);
+  const url = value.state?.redis?.url;
+  if (url !== undefined && urlNode !== null) found.push({ kind: 'secret', node: urlNode, reference: url });
   for (const [name, authenticator] of Object.entries(value.authenticators ?? {})) {
     const node = tree.at(['authenticators', name, 'tokens_file']);
     if (authenticator.tokens_file !== undefined && node !== null) {

@@ -145,6 +145,9 @@ const httpListener = map('a map with bind, upstream, authenticate and routes', {
   routes: list(route, 'routes').meta({ description: 'In order; the first match wins, no match is denied' }),
   limits: limits.optional(),
   timeouts: timeouts.optional(),
+  streams: map('a map such as { end_at_expiry: false }', {
+    end_at_expiry: flag.meta({ description: 'An open stream ends when the credential it began with expires' }),
+  }).optional(),
   unsafe_plain_http: flag.optional(),
   unsafe_no_authentication: flag.optional(),
   unsafe_remote_upstream: flag.optional(),
@@ -196,6 +199,15 @@ const policyTest = map('a map such as { request: GET /, expect: 401 }', {
     .optional(),
 });
 
+const redis = map('a map such as { url: { file: PATH } }', {
+  url: secret.meta({ description: 'redis://[user:password@]host[:port][/database], or rediss:// for TLS' }),
+  prefix: scalar('a text such as guardbee:', 'wrong_value', (value) =>
+    /^[A-Za-z0-9_.:{}-]{1,64}$/.test(value)
+      ? parsed(value)
+      : refused('allowed are 1 to 64 letters, digits, and the characters _ . : { } -'),
+  ).optional(),
+}).meta({ id: 'redis', description: 'What several sidecars share: a Redis or Valkey server' });
+
 const EXPOSURE_FORM = 'refuse, warn or { firewalled: "why" }';
 
 export const policySchema = map('a map with version and listeners', {
@@ -212,7 +224,12 @@ export const policySchema = map('a map with version and listeners', {
       { error: EXPOSURE_FORM },
     )
     .optional(),
-  state: map('a map such as { dir: /var/lib/guardbee }', { dir: filePath }).optional(),
+  state: map('a map such as { dir: /var/lib/guardbee }', {
+    dir: filePath.optional(),
+    redis: redis.optional(),
+  })
+    .meta({ anyOf: [{ required: ['dir'] }, { required: ['redis'] }] })
+    .optional(),
   secret_mounts: list(mountPath, 'absolute paths')
     .optional()
     .meta({ description: 'Where an orchestrator mounts secrets in memory; files of root may be readable there' }),

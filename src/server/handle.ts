@@ -8,6 +8,7 @@ import type { HttpListener } from '../policy/policy.js';
 import { forward } from '../proxy/forward.js';
 import { type UpgradingClient, tunnel } from '../proxy/tunnel.js';
 import type { Upstreams } from '../proxy/upstream.js';
+import type { OpenExchanges } from './open-exchanges.js';
 import { respond } from './respond.js';
 
 /** What every request of the process shares. */
@@ -17,6 +18,8 @@ export interface Surroundings {
   readonly clock: Clock;
   /** Says who a request is from. */
   readonly prove: Prove;
+  /** What is underway and may lose its right to be. */
+  readonly open: OpenExchanges;
   /** True once the process is on its way out. */
   draining(): boolean;
   /** A throw on the way of a request: a bug of ours. The message is redacted by the log. */
@@ -87,8 +90,12 @@ function settleLate(
 
 function settle(exchange: Exchange, decision: Decision, upgrading: UpgradingClient | null, around: Surroundings): void {
   exchange.decided(decision);
-  if (!decision.allow) respond.denial(exchange, decision.reason, decision.route?.authenticators ?? []);
-  else if (upgrading === null) forward(exchange, decision, around.upstreams, respond);
+  if (!decision.allow) {
+    respond.denial(exchange, decision.reason, decision.route?.authenticators ?? []);
+    return;
+  }
+  if (decision.identity !== null) around.open.add(exchange, decision.identity);
+  if (upgrading === null) forward(exchange, decision, around.upstreams, respond);
   else tunnel(exchange, decision, upgrading, around.upstreams, respond);
 }
 

@@ -1,0 +1,84 @@
+import { constant } from '../observe/redact.js';
+import type { Log } from '../observe/log.js';
+import type { ReadinessCheck } from '../observe/readiness.js';
+import type { Policy } from '../policy/policy.js';
+import { perform, readCommand } from '../state/revocation-commands.js';
+import { PolicyRevocations, storesNeeded } from '../state/revocations.js';
+import { ensureStateDirectory } from '../state/state-directory.js';
+import { StateError, type StoreNotice } from '../state/store.js';
+import { ControlServer, StateInUseError } from './control.js';
+
+/**
+ * What outlives a request, as the running program has it: the state directory, which is this process's alone while it
+ * runs, the stores of revocations, and the socket through which live commands come.
+ */
+export class State {
+  readonly revocations: PolicyRevocations;
+  readonly #control: ControlServer | null;
+
+  private constructor(revocations: PolicyRevocations, control: ControlServer | null) {
+    this.revocations = revocations;
+    this.#control = control;
+  }
+
+  /**
+   * A directory that can't be used ends the start where something must be kept in it, and is warned of elsewhere.
+   * @throws StateInUseError when another process has the directory; StateError
+   */
+  static async open(policy: Policy, log: Log): Promise<State> {
+    const tell = ({ store, level, event, message }: StoreNotice): void => {
+      log[level](event, message, { 'guardbee.store': constant(store) });
+    };
+    let revocations: PolicyRevocations | null = null;
+    let control: ControlServer | null = null;
+    try {
+      await ensureStateDirectory(policy.stateDir);
+      control = await ControlServer.open(policy.stateDir, async (request) => {
+        const command = readCommand(request);
+        if (command === null) return { ok: false, error: 'this guardbee does not know such a command' };
+        if (revocations === null) return { ok: false, error: 'guardbee is just starting; try again' };
+        const answer = await perform(command, policy, revocations, Date.now());
+        if (command.cmd === 'revoke' || command.cmd === 'accept_loss') {
+          log[answer.ok ? 'info' : 'error'](
+            `revocations.${command.cmd}`,
+            answer.ok ? SAID[command.cmd] : `${command.cmd} failed: ${String(answer['error'])}`,
+          );
+        }
+        return answer;
+      });
+    } catch (error) {
+      if (!(error instanceof StateError) || storesNeeded(policy).has('embedded')) throw error;
+      log.warn('state.unusable', `${error.message}; live commands cannot reach this process`);
+    }
+    try {
+      revocations = await PolicyRevocations.open(policy, Date.now(), tell);
+    } catch (error) {
+      await control?.close();
+      throw error;
+    }
+    return new State(revocations, control);
+  }
+
+  /** For `/readyz`; null where nothing is kept. */
+  readiness(): ReadinessCheck | null {
+    const all = [...this.revocations.status];
+    if (all.length === 0) return null;
+    return {
+      name: 'revocations',
+      status: all.every(([, { state }]) => state === 'up') ? 'ok' : 'failed',
+      detail: constant(all.map(([name, { detail }]) => `${name}: ${detail}`).join('; ')),
+    };
+  }
+
+  async close(): Promise<void> {
+    await this.#control?.close();
+    await this.revocations.close();
+  }
+}
+
+const SAID = Object.freeze({
+  revoke: 'a credential was revoked',
+  accept_loss: 'the loss of revocations was accepted by an operator',
+});
+
+export { StateError, StateInUseError };

@@ -1,0 +1,87 @@
+import type { Revocable } from '../identity/identity.js';
+import type { Revocations, Standing } from '../identity/revocation.js';
+import type { Policy, RevocationSettings } from '../policy/policy.js';
+import { revocationTargets } from './revocation-targets.js';
+import { FileRevocations } from './revocation-file.js';
+import { RedisRevocations } from './revocation-redis.js';
+import { type Revocation, type RevocationStore, StateError, type StoreStatus, type Tell } from './store.js';
+
+export type StoreName = RevocationSettings['store'];
+
+/** Which stores a policy asks for. */
+export function storesNeeded(policy: Policy): ReadonlySet<StoreName> {
+  const needed = new Set<StoreName>();
+  for (const { settings } of revocationTargets(policy)) needed.add(settings.store);
+  return needed;
+}
+
+/**
+ * All revocations of a policy: each credential is asked about where its authenticator says that its revocations are
+ * kept. A store that is not there answers `unknown`.
+ */
+export class PolicyRevocations implements Revocations {
+  readonly #stores: ReadonlyMap<StoreName, RevocationStore>;
+
+  constructor(stores: ReadonlyMap<StoreName, RevocationStore>) {
+    this.#stores = stores;
+  }
+
+  /**
+   * Opens the stores that the policy asks for. @param which those alone; what the policy asks for when left out
+   * @throws StateError when the embedded store can't be read or written
+   */
+  static async open(
+    policy: Policy,
+    nowMs: number,
+    tell: Tell,
+    which: ReadonlySet<StoreName> = storesNeeded(policy),
+  ): Promise<PolicyRevocations> {
+    const stores = new Map<StoreName, RevocationStore>();
+    try {
+      if (which.has('embedded')) stores.set('embedded', await FileRevocations.open(policy.stateDir, nowMs, tell));
+      if (which.has('shared') && policy.redis !== null) {
+        stores.set('shared', await RedisRevocations.open(policy.redis, policy.stateDir, tell));
+      }
+    } catch (error) {
+      for (const store of stores.values()) await store.close();
+      throw error;
+    }
+    return new PolicyRevocations(stores);
+  }
+
+  standing(of: Revocable, nowMs: number): Standing | Promise<Standing> {
+    return this.#stores.get(of.settings.store)?.standing(of, nowMs) ?? 'unknown';
+  }
+
+  known(of: Revocable, nowMs: number): Standing {
+    return this.#stores.get(of.settings.store)?.known(of, nowMs) ?? 'unknown';
+  }
+
+  async revoke(of: Revocable, nowMs: number): Promise<void> {
+    await this.#store(of.settings.store).revoke(of, nowMs);
+  }
+
+  /** @throws StateError */
+  async put(revocation: Revocation, settings: RevocationSettings, nowMs: number): Promise<void> {
+    await this.#store(settings.store).put(revocation, settings, nowMs);
+  }
+
+  get stores(): ReadonlyMap<StoreName, RevocationStore> {
+    return this.#stores;
+  }
+
+  get status(): ReadonlyMap<StoreName, StoreStatus> {
+    return new Map([...this.#stores].map(([name, store]) => [name, store.status]));
+  }
+
+  async close(): Promise<void> {
+    await Promise.all([...this.#stores.values()].map((store) => store.close()));
+  }
+
+  #store(name: StoreName): RevocationStore {
+    const store = this.#stores.get(name);
+    if (store === undefined) throw new StateError(`this policy has no ${name} store of revocations`);
+    return store;
+  }
+}
+
