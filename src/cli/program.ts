@@ -71,6 +71,13 @@ const VERBS: readonly Verb[] = [
     },
   },
   {
+    name: 'revoke',
+    summary: 'declare a JWT or a session void before its time',
+    register: async (program, voice) => {
+      (await import('./revoke.js')).registerRevoke(program, voice);
+    },
+  },
+  {
     name: 'cert',
     summary: 'make a certificate for development, or look at one',
     register: async (program, voice) => {

@@ -11,7 +11,7 @@ import { type Revocation, type RevocationStore, StateError, type StoreStatus, ty
 /** Between two polls while credentials are in use. */
 const POLL_MS = 400;
 /** While none are: only whether the store is there, and still the same. */
-const IDLE_POLL_MS = 2000;
+const IDLE_POLL_MS = 1000;
 /** An answer is good for this long from the moment it was asked for. */
 const FRESH_MS = 900;
 /** Who has not been asked about for so long is no longer in use. */
