@@ -45,10 +45,7 @@ export function registerRevoke(program: Command, voice: Voice): void {
     .option('--list', 'print what is revoked, as far as guardbee knows it')
     .option('--accept-loss', 'go on with a store that was emptied or damaged: what was lost is revoked no longer')
     .option('--json', 'print JSON')
-    .addHelpText(
-      'after',
-      '\nExample:\n  guardbee revoke --policy policy.yaml --list\n',
-    )
+    .addHelpText('after', '\nExample:\n  guardbee revoke --policy policy.yaml --list\n')
     .action(
       ending(async (positional: string | undefined, options: RevokeOptions) => {
         const command = await commandOf(positional, options);
@@ -82,7 +79,8 @@ async function commandOf(positional: string | undefined, options: RevokeOptions)
     ...(subject !== undefined || options.before === undefined ? [] : ['--before']),
     ...(needsIssuer || options.expires === undefined ? [] : ['--expires']),
   ];
-  if (misplaced.length > 0) throw new Ending(EXIT.usage, `${misplaced.join(' and ')} cannot stand beside ${asked[0] ?? ''}`);
+  if (misplaced.length > 0)
+    throw new Ending(EXIT.usage, `${misplaced.join(' and ')} cannot stand beside ${asked[0] ?? ''}`);
   if (options.list === true) return { cmd: 'list' };
   if (options.acceptLoss === true) return { cmd: 'accept_loss' };
   if (token !== undefined) return await fromToken(positional, options, token);
@@ -234,15 +232,19 @@ function lines(answer: CommandAnswer & { readonly ok: true }, command: StateComm
     case 'accept_loss': {
       const accepted = Array.isArray(answer['accepted']) ? answer['accepted'].map(String) : [];
       if (accepted.length === 0) return ['No store has lost anything.'];
-      return [`Accepted. What was lost ${accepted.map((name) => PLACES[name] ?? name).join(' and ')} is revoked no longer.`];
+      return [
+        `Accepted. What was lost ${accepted.map((name) => PLACES[name] ?? name).join(' and ')} is revoked no longer.`,
+      ];
     }
     case 'list': {
       const all = records(answer['revocations']);
       const total = Number(answer['total']);
       if (total === 0) return ['Nothing is revoked, as far as this guardbee knows.'];
-      const shown = all.map(({ store, issuer, jti, subject, before, until }) => {
-        const what = jti === undefined ? `subject ${String(subject)} before ${String(before)}` : `jti ${String(jti)}`;
-        return `${String(issuer)}  ${what}  until ${String(until ?? 'ever')}  (${String(store)})`;
+      const shown = all.map((entry) => {
+        const said = (key: string): string => (typeof entry[key] === 'string' ? entry[key] : 'ever');
+        const what =
+          entry['jti'] === undefined ? `subject ${said('subject')} before ${said('before')}` : `jti ${said('jti')}`;
+        return `${said('issuer')}  ${what}  until ${said('until')}  (${said('store')})`;
       });
       return total > all.length ? [...shown, `and ${String(total - all.length)} older ones`] : shown;
     }

@@ -14,6 +14,15 @@ export function compileRedis(
   material: Material,
   findings: Findings,
 ): RedisSettings | null {
+  const state = tree.get('state');
+  if (state !== null && !state.declares('dir') && !state.declares('redis')) {
+    findings.missing(
+      state,
+      'dir',
+      'missing, needed is dir, redis or both',
+      'write dir: /var/lib/guardbee, or remove state',
+    );
+  }
   const written = file.state?.redis;
   const node = tree.at(['state', 'redis', 'url']);
   if (written === undefined || node === null) return null;
@@ -23,7 +32,12 @@ export function compileRedis(
   if (bytes === undefined) return { url: Secret.fromText(''), prefix };
   const problem = redisUrlProblem(bytes.toString('utf8'));
   if (problem !== null) {
-    findings.error('secret_malformed', node, 'value', `the secret is no URL of a Redis: ${problem}; allowed is ${FORM}`);
+    findings.error(
+      'secret_malformed',
+      node,
+      'value',
+      `the secret is no URL of a Redis: ${problem}; allowed is ${FORM}`,
+    );
   } else if (crossesNetworkOpenly(bytes.toString('utf8'))) {
     findings.warn(
       'redis_unencrypted',

@@ -80,11 +80,9 @@ const LATER_KEYS: ReadonlySet<string> = new Set([
   'proxy_protocol',
   'quota',
   'rate',
-  'redis',
   'revocation',
   'safe',
   'sessions',
-  'streams',
   'watch',
   'acme',
 ]);

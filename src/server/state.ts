@@ -41,7 +41,7 @@ export class State {
         if (command.cmd === 'revoke' || command.cmd === 'accept_loss') {
           log[answer.ok ? 'info' : 'error'](
             `revocations.${command.cmd}`,
-            answer.ok ? SAID[command.cmd] : `${command.cmd} failed: ${String(answer['error'])}`,
+            answer.ok ? SAID[command.cmd] : `${command.cmd} failed: ${answer.error}`,
           );
         }
         return answer;

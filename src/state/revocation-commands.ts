@@ -40,7 +40,8 @@ export function readCommand(request: Readonly<Record<string, unknown>>): Command
     case 'revoke': {
       if (!isText(issuer) || (expiresMs !== null && !isMoment(expiresMs))) return null;
       if (isText(jti) && subject === undefined) return { cmd, issuer, jti, expiresMs };
-      if (isText(subject) && jti === undefined && isMoment(beforeMs)) return { cmd, issuer, subject, beforeMs, expiresMs };
+      if (isText(subject) && jti === undefined && isMoment(beforeMs))
+        return { cmd, issuer, subject, beforeMs, expiresMs };
       return null;
     }
     default:
@@ -72,7 +73,13 @@ export async function perform(
       case 'list':
         return { ok: true, ...list(revocations, nowMs) };
       case 'status':
-        return { ok: true, pid: process.pid, policy: policy.file, version: policy.version, stores: stores(revocations) };
+        return {
+          ok: true,
+          pid: process.pid,
+          policy: policy.file,
+          version: policy.version,
+          stores: stores(revocations),
+        };
     }
   } catch (error) {
     if (error instanceof StateError) return { ok: false, error: error.message };
@@ -84,7 +91,8 @@ export async function perform(
 export function unknownIssuer(policy: Policy, issuer: string): string | null {
   const all = [...new Set(revocationTargets(policy).map((target) => target.issuer))];
   if (all.includes(issuer)) return null;
-  if (all.length === 0) return 'the policy has no authenticator whose credentials can be revoked (jwt with revocation, or sessions)';
+  if (all.length === 0)
+    return 'the policy has no authenticator whose credentials can be revoked (jwt with revocation, or sessions)';
   return `the policy revokes nothing of this issuer; there ${all.length === 1 ? 'is' : 'are'} ${all.join(', ')}`;
 }
 
@@ -117,7 +125,10 @@ async function revoke(
   return failed.length === 0 ? { ok: true, kept } : { ok: false, error: failed.join('; ') };
 }
 
-function list(revocations: PolicyRevocations, nowMs: number): { readonly total: number; readonly revocations: unknown[] } {
+function list(
+  revocations: PolicyRevocations,
+  nowMs: number,
+): { readonly total: number; readonly revocations: unknown[] } {
   let total = 0;
   const listed: unknown[] = [];
   for (const [store, one] of revocations.stores) {

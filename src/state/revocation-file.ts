@@ -5,7 +5,14 @@ import type { Standing } from '../identity/revocation.js';
 import type { RevocationSettings } from '../policy/policy.js';
 import { RevocationMemory } from './revocation-memory.js';
 import { readStateFile, replaceStateFile, syncDirectory, why } from './state-directory.js';
-import { type Revocation, type RevocationStore, StateError, type StoreStatus, type Tell, revocationOf } from './store.js';
+import {
+  type Revocation,
+  type RevocationStore,
+  StateError,
+  type StoreStatus,
+  type Tell,
+  revocationOf,
+} from './store.js';
 
 const FILE = 'revocations.ndjson';
 /** Entries that still matter; a few hundred bytes each, on disk and in memory. */
@@ -126,7 +133,7 @@ export class FileRevocations implements RevocationStore {
     let broken = 0;
     if (bytes !== null) {
       const end = bytes.lastIndexOf(0x0a) + 1;
-      for (let start = 0; start < end; ) {
+      for (let start = 0; start < end;) {
         const stop = bytes.indexOf(0x0a, start);
         const read = fromLine(bytes.toString('utf8', start, stop));
         this.#lines += 1;

@@ -6,7 +6,15 @@ import type { RedisSettings, RevocationSettings } from '../policy/policy.js';
 import { RedisError, RedisLink } from './redis-link.js';
 import { type RevocableKeys, RevocationKeys, type StoreKey } from './revocation-keys.js';
 import { readStateFile, replaceStateFile } from './state-directory.js';
-import { type Revocation, type RevocationStore, StateError, type StoreStatus, type Tell, isBefore, revocationOf } from './store.js';
+import {
+  type Revocation,
+  type RevocationStore,
+  StateError,
+  type StoreStatus,
+  type Tell,
+  isBefore,
+  revocationOf,
+} from './store.js';
 
 /** Between two polls while credentials are in use. */
 const POLL_MS = 400;
@@ -179,7 +187,8 @@ export class RedisRevocations implements RevocationStore {
       const made = sentinelText(randomId(), this.#sentinel);
       await this.#link.send(['SET', this.#keys.sentinel, made, 'NX']);
       const found = readSentinel(await this.#link.send(['GET', this.#keys.sentinel]));
-      if (found === null) throw new RedisError('its sentinel cannot be set: delete the key, then accept the loss again', null);
+      if (found === null)
+        throw new RedisError('its sentinel cannot be set: delete the key, then accept the loss again', null);
       await this.#follow(found.id);
     } catch (error) {
       if (error instanceof RedisError) throw new StateError(`the shared store cannot be written: ${error.message}`);
@@ -327,10 +336,11 @@ export class RedisRevocations implements RevocationStore {
     await Promise.all([
       ...batches(own).map(async (some) => {
         const values = await this.#link.send(['MGET', ...some]);
-        if (!Array.isArray(values) || values.length !== some.length) throw new RedisError('the answer is no list', null);
+        if (!Array.isArray(values) || values.length !== some.length)
+          throw new RedisError('the answer is no list', null);
         for (const [index, text] of some.entries()) {
           const value: unknown = values[index];
-          if (value !== null) answers.set(text, String(value));
+          if (value !== null) answers.set(text, typeof value === 'string' ? value : '');
         }
       }),
       ...batches(foreign).map(async (some) => {
@@ -539,7 +549,12 @@ export class RedisRevocations implements RevocationStore {
     this.#state = 'up';
     this.#detail = 'connected';
     this.#settled?.();
-    this.#tell({ store: 'shared', level: 'info', event: 'revocations.store_up', message: 'the shared store is connected' });
+    this.#tell({
+      store: 'shared',
+      level: 'info',
+      event: 'revocations.store_up',
+      message: 'the shared store is connected',
+    });
   }
 }
 

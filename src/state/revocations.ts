@@ -84,4 +84,3 @@ export class PolicyRevocations implements Revocations {
     return store;
   }
 }
-

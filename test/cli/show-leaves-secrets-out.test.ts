@@ -40,7 +40,7 @@ authenticators:
     tokens: [{ name: "y", roles: [viewer], permissions: [run], sha256: "${inline.sha256}", not_after: 2090-01-01 }]
 roles: { viewer: [read] }
 upstream_exposure: { firewalled: "nft: only lo" }
-state: { dir: state }
+state: { dir: state, redis: { url: { file: redis.url } } }
 log: { level: debug, file: guardbee.log }
 drain: 90s
 `;
@@ -49,6 +49,7 @@ async function setUp(folder: TemporaryDirectory): Promise<string> {
   const { server } = await testCertificates();
   writeKeyPair(folder, server);
   writeFileIn(folder, 'upstream.token', UPSTREAM_TOKEN);
+  writeFileIn(folder, 'redis.url', 'rediss://:redis-secret-value-1234567890@redis.lan');
   writeTokens(folder, [{ name: 'keeper', sha256: inFile.sha256, roles: ['viewer'] }]);
   process.env['UPSTREAM_KEY'] = 'another-secret-value-1234567890';
   return writePolicy(folder, POLICY);
@@ -117,6 +118,8 @@ listeners:
       body: 30s
       upstream: 60s
       keep_alive: 60s
+    streams:
+      end_at_expiry: true
   plain:
     type: redirect
     bind: 127.0.0.1:8080
@@ -155,6 +158,10 @@ upstream_exposure:
   firewalled: "nft: only lo"
 state:
   dir: ${folder.file('state')}
+  redis:
+    url:
+      file: ${folder.file('redis.url')}
+    prefix: "guardbee:"
 log:
   level: debug
   file: ${folder.file('guardbee.log')}

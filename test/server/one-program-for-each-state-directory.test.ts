@@ -22,7 +22,11 @@ test('one process answers, a second is refused, and after the first has gone it 
   assert.equal((statSync(dir.file('control.sock')).mode & 0o777).toString(8), '600');
   assert.deepEqual(await askControl(dir.path, { cmd: 'x' }), { ok: true, saw: { cmd: 'x' } });
   await assert.rejects(ControlServer.open(dir.path, echo), StateInUseError);
-  assert.deepEqual(await askControl(dir.path, { cmd: 'y' }), { ok: true, saw: { cmd: 'y' } }, 'the first still answers');
+  assert.deepEqual(
+    await askControl(dir.path, { cmd: 'y' }),
+    { ok: true, saw: { cmd: 'y' } },
+    'the first still answers',
+  );
   await first.close();
   assert.equal(existsSync(dir.file('control.sock')), false);
   const second = await ControlServer.open(dir.path, echo);
@@ -35,7 +39,8 @@ test('of many that start at once one gets the directory, and it is not split', a
   const started = await Promise.allSettled(Array.from({ length: 8 }, () => ControlServer.open(dir.path, echo)));
   const open = started.flatMap((one) => (one.status === 'fulfilled' ? [one.value] : []));
   assert.equal(open.length, 1);
-  for (const one of started) if (one.status === 'rejected') assert.ok(one.reason instanceof StateInUseError, String(one.reason));
+  for (const one of started)
+    if (one.status === 'rejected') assert.ok(one.reason instanceof StateInUseError, String(one.reason));
   assert.deepEqual(readdirSync(dir.path), ['control.sock']);
   await open[0]?.close();
 });
@@ -63,16 +68,16 @@ test('requests that are none are refused, and nobody keeps the door shut', async
     await within(new Promise((resolve) => socket.once('close', resolve)), 'the connection to end');
     return answer;
   };
-  for (const text of ['hello\n', '[]\n', '"x"\n', 'null\n', '{"a":\n', `${'x'.repeat(100_000)}`]) {
+  for (const text of ['hello\n', '[]\n', '"x"\n', 'null\n', '{"a":\n', 'x'.repeat(100_000)]) {
     assert.match(await raw(text), /^\{"ok":false,"error":"this is no request"\}\n$|^$/, text.slice(0, 20));
   }
   const idle = Array.from({ length: 20 }, () => connect(dir.file('control.sock')).on('error', () => undefined));
   await waitUntil(() => idle.some((one) => one.destroyed), 'those beyond the bound to be turned away');
   for (const one of idle) one.destroy();
-  assert.deepEqual(
-    await waitUntil(() => askControl(dir.path, { cmd: 'x' }).catch(() => null), 'it to answer again'),
-    { ok: true, saw: { cmd: 'x' } },
-  );
+  assert.deepEqual(await waitUntil(() => askControl(dir.path, { cmd: 'x' }).catch(() => null), 'it to answer again'), {
+    ok: true,
+    saw: { cmd: 'x' },
+  });
   await control.close();
 });
 
@@ -82,7 +87,10 @@ test('a second program with the same state directory ends with 5, and a killed o
   t.after(() => guard[Symbol.asyncDispose]());
   const second = await runGuardbee(['run', '--policy', guard.policyFile]);
   assert.equal(second.code, 5, second.stderr);
-  assert.match(second.stderr, /another guardbee runs with the state directory .+; give each its own with state: \{ dir: PATH \}/);
+  assert.match(
+    second.stderr,
+    /another guardbee runs with the state directory .+; give each its own with state: \{ dir: PATH \}/,
+  );
   assert.ok(!second.stdout.includes('listening'), 'nothing was listened on');
   await guard.process.kill('SIGKILL');
   assert.equal(existsSync(guard.directory.file('state', 'control.sock')), true);
@@ -96,7 +104,10 @@ test('where the state directory cannot be made, a policy that keeps nothing runs
   await using upstream = await RecordingUpstream.start();
   const dir = new TemporaryDirectory(t);
   writeFileSync(dir.file('a-file'), '');
-  await using guard = await startGuard({ upstream: upstream.url, top: { state: { dir: dir.file('a-file', 'state') } } });
+  await using guard = await startGuard({
+    upstream: upstream.url,
+    top: { state: { dir: dir.file('a-file', 'state') } },
+  });
   const said = await guard.process.waitForLog((line) => line['event.name'] === 'state.unusable');
   assert.equal(said['level'], 'WARN');
 });

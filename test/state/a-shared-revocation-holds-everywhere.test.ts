@@ -108,7 +108,7 @@ test('a thousand first sights are asked about together, and each gets its own an
   await redis.command('SET', `guardbee:revoked:jti:${ISSUER_HASH}:n617`, '1');
   await redis.command('CONFIG', 'RESETSTAT');
   const all = Array.from({ length: 1000 }, (_, index) => revocable({ jti: `n${String(index)}` }));
-  const standings = await within(Promise.all(all.map((one) => store.standing(one, nowMs))), 'all answers');
+  const standings = await within(Promise.all(all.map(async (one) => await store.standing(one, nowMs))), 'all answers');
   assert.deepEqual(
     standings.flatMap((standing, index) => (standing === 'revoked' ? [index] : [])),
     [617],

@@ -147,7 +147,13 @@ test('something else on the port is no Redis, and breaks nothing', async (t) => 
     server.close();
   });
   const url = `redis://127.0.0.1:${String((server.address() as AddressInfo).port)}`;
-  for (const greeting of ['', 'SSH-2.0-OpenSSH_9.2\r\n', 'HTTP/1.1 400 Bad Request\r\n\r\n', '$99999999999\r\n', '*-7\r\n:x\r\n']) {
+  for (const greeting of [
+    '',
+    'SSH-2.0-OpenSSH_9.2\r\n',
+    'HTTP/1.1 400 Bad Request\r\n\r\n',
+    '$99999999999\r\n',
+    '*-7\r\n:x\r\n',
+  ]) {
     said = greeting;
     const { store } = await sidecar(t, url, undefined, 50);
     await waitUntil(() => store.standing(revocable(), Date.now()) === 'unknown', 'an answer');

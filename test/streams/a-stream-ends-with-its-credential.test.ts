@@ -31,9 +31,9 @@ const SOON_MS = 5000;
 async function streamingUpstream(): Promise<RecordingUpstream> {
   return await RecordingUpstream.start({
     respond: (request, connection) => {
-      if (request.header('upgrade') !== null) respond.webSocket()(request, connection);
+      if (request.header('upgrade') !== null) void respond.webSocket()(request, connection);
       // The answer to a body comes after it.
-      else if (request.method === 'GET') respond.silentEvents()(request, connection);
+      else if (request.method === 'GET') void respond.silentEvents()(request, connection);
     },
   });
 }
@@ -53,7 +53,12 @@ async function begin(target: Target, upstream: RecordingUpstream, token: string)
   const opened = await openWebSocket(target, { path: '/socket', token });
   assert.ok(opened.socket !== null);
   const body = await RawConnection.connect(target);
-  const head = requestBytes(target, { method: 'POST', path: '/upload', token, headers: [['Content-Length', '1000000']] });
+  const head = requestBytes(target, {
+    method: 'POST',
+    path: '/upload',
+    token,
+    headers: [['Content-Length', '1000000']],
+  });
   body.write(Buffer.concat([head, Buffer.alloc(1000)]));
   await waitUntil(() => upstream.requests.length === before + 3, 'the upstream to have all three');
   return { events, socket: opened.connection, body };
@@ -98,7 +103,7 @@ test('an expired token ends what it began, unless the listener lets it go on', a
   await waitUntil(() => guard.records.filter(isEnd).length === 4, 'four lines that say why');
   for (const line of guard.records.filter(isEnd)) {
     assert.equal(line['level'], 'WARN');
-    assert.equal(line['enduser.id'], 'brief');
+    assert.equal(line['guardbee.identity'], 'brief');
   }
   for (const other of [patient, endless]) {
     for (const one of [other.events, other.socket, other.body]) {
@@ -201,7 +206,10 @@ test('a revoked credential ends what it began, and nothing is left of it', async
     one.close();
   }
   await waitUntil(() => kept.underway.size === 0, 'those that left to be forgotten');
-  await waitUntil(() => upstream.connections.every((one) => upstream.closedAt(one) !== null), 'the upstream to hear of it');
+  await waitUntil(
+    () => upstream.connections.every((one) => upstream.closedAt(one) !== null),
+    'the upstream to hear of it',
+  );
   await expectResources(before);
 });
 

@@ -69,7 +69,9 @@ export class TestRedis {
     try {
       const commands = password === undefined ? [args] : [['AUTH', password], args];
       for (const one of commands) {
-        socket.write(`*${String(one.length)}\r\n${one.map((word) => `$${String(Buffer.byteLength(word))}\r\n${word}\r\n`).join('')}`);
+        socket.write(
+          `*${String(one.length)}\r\n${one.map((word) => `$${String(Buffer.byteLength(word))}\r\n${word}\r\n`).join('')}`,
+        );
       }
       let text = '';
       let left = commands.length;
