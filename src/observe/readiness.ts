@@ -1,7 +1,8 @@
 import type { Printable } from './redact.js';
 
 /** What `/readyz` looks at. */
-export type ReadinessCheckName = 'policy' | 'listeners' | 'upstream_exposure' | 'certificates' | 'revocations' | 'draining';
+export type ReadinessCheckName =
+  'policy' | 'listeners' | 'upstream_exposure' | 'certificates' | 'revocations' | 'draining';
 
 export interface ReadinessCheck {
   readonly name: ReadinessCheckName;
