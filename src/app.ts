@@ -16,7 +16,7 @@ import { Upstreams } from './proxy/upstream.js';
 import { type SniContexts, createSniContexts, describeCertificate, ensureSelfSigned } from './server/certificate.js';
 import { type Exposure, ExposureWatch } from './server/exposure.js';
 import type { Surroundings } from './server/handle.js';
-import { type ConnectionEvents, type OpenListener, openListener } from './server/listener.js';
+import { type ConnectionEvents, type OpenListener, contextOptions, openListener } from './server/listener.js';
 import { OpenExchanges } from './server/open-exchanges.js';
 import { State } from './server/state.js';
 import { VERSION } from './version.js';
@@ -211,7 +211,7 @@ class Parts {
         : await ensureSelfSigned(join(policy.stateDir, 'tls', listener.name), tls.names).then((made) => [
             { certFile: made.certFile, keyFile: made.keyFile, certPem: made.certPem, key: made.keyPem },
           ]);
-    const contexts = createSniContexts(pairs);
+    const contexts = createSniContexts(pairs, contextOptions(listener));
     const soonest = new Date(Math.min(...pairs.map((pair) => describeCertificate(pair.certPem).notAfter.getTime())));
     this.#certificates.set(listener.name, soonest);
     this.metrics.certificateExpires(listener.name, soonest);
@@ -252,6 +252,13 @@ class Parts {
       tlsFailed: (listener, peer, code) => {
         metrics.tlsHandshakeFailed(listener);
         log.debug('tls.failed', 'TLS handshake failed', {
+          'guardbee.listener': constant(listener),
+          'network.peer.address': peer === null ? null : constant(peer),
+          'error.type': constant(code),
+        });
+      },
+      certificateRefused: (listener, peer, code) => {
+        log.debug('tls.client_certificate', 'a client certificate was not accepted', {
           'guardbee.listener': constant(listener),
           'network.peer.address': peer === null ? null : constant(peer),
           'error.type': constant(code),

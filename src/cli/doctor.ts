@@ -182,6 +182,8 @@ function secretFiles(reference: Reference): string[] {
     case 'token':
       return 'file' in reference.reference ? [reference.reference.file] : [];
     case 'host':
+    case 'client_authority':
+    case 'gateways':
       return [];
   }
 }

@@ -1,6 +1,7 @@
 import type { Command } from 'commander';
 import { DENIALS, type DenialReason } from '../denial.js';
 import { type SupposedRequest, type Supposition, suppose } from '../gate/policy-tests.js';
+import type { Identity } from '../identity/identity.js';
 import { formatAddress, parseAddress } from '../net/address.js';
 import { didYouMean } from '../policy/did-you-mean.js';
 import type { PathPart } from '../policy/document.js';
@@ -50,7 +51,7 @@ export function registerExplain(program: Command, voice: Voice): void {
     .option('--json', 'report as JSON')
     .addHelpText(
       'after',
-      '\nWithout --as, --role and --permission the request shows no credential.\n\nExample:\n  guardbee explain POST /v1/shutdown --role viewer --from 192.168.1.5 --policy policy.yaml\n',
+      '\nWithout --as, --role and --permission the request shows no credential, and may be known by its address.\n\nExample:\n  guardbee explain POST /v1/shutdown --role viewer --from 192.168.1.5 --policy policy.yaml\n',
     )
     .action(
       ending(async (method: string, path: string, positional: string | undefined, options: ExplainOptions) => {
@@ -177,13 +178,19 @@ function roleNames(policy: Policy): Set<string> {
   return new Set([...policy.roles.keys(), ...allTokens(policy).flatMap((token) => token.roles)]);
 }
 
-/** Who asks: nobody known, somebody made up, or whoever holds a token. */
+/** Who asks: nobody known, whoever is at that address, somebody made up, or whoever holds a token. */
 type Caller =
   | { readonly kind: 'nobody' }
+  | { readonly kind: 'known'; readonly identity: Identity; readonly from: string }
   | { readonly kind: 'supposed'; readonly as: NonNullable<SupposedRequest['as']> }
   | { readonly kind: 'token'; readonly as: NonNullable<SupposedRequest['as']>; readonly token: TokenEntry };
 
-function callerOf(options: ExplainOptions, tokens: readonly TokenEntry[], listener: HttpListener, now: number): Caller {
+function callerOf(
+  options: ExplainOptions,
+  tokens: readonly TokenEntry[],
+  listener: HttpListener,
+  now: number,
+): Exclude<Caller, { kind: 'known' }> {
   // While a token is rotated there are two of its name: take the one that gets furthest.
   const asked = new Set(listener.routes.routes.flatMap((route) => route.authenticators.map((one) => one.name)));
   const rank = (token: TokenEntry): number =>
@@ -202,12 +209,25 @@ interface Verdict {
   readonly caller: Caller;
 }
 
-function judge(policy: Policy, listener: HttpListener, request: SupposedRequest, caller: Caller, now: number): Verdict {
+function judge(
+  policy: Policy,
+  listener: HttpListener,
+  request: SupposedRequest,
+  caller: Exclude<Caller, { kind: 'known' }>,
+  now: number,
+): Verdict {
   const asNobody = answered(suppose(policy, request, now));
-  const needsCredential = asNobody.kind === 'refused' && asNobody.reason === 'credential_missing';
-  if (!needsCredential || caller.kind === 'nobody') return { said: asNobody, caller };
+  const { identity } = asNobody;
+  const asksWho = identity !== null || (asNobody.kind === 'refused' && asNobody.reason === 'credential_missing');
+  if (caller.kind === 'nobody' && identity !== null) {
+    return { said: asNobody, caller: { kind: 'known', identity, from: canonical(request.from) } };
+  }
+  if (!asksWho || caller.kind === 'nobody') return { said: asNobody, caller };
   const reason = caller.kind === 'token' ? proof(caller.token, routeOf(listener, asNobody.route), now) : null;
-  if (reason !== null) return { said: { ...asNobody, reason, status: DENIALS[reason].status }, caller };
+  if (reason !== null) {
+    const { route, line } = asNobody;
+    return { said: { kind: 'refused', route, line, reason, status: DENIALS[reason].status, identity: null }, caller };
+  }
   return { said: answered(suppose(policy, { ...request, as: caller.as }, now)), caller };
 }
 
@@ -367,11 +387,13 @@ function canonical(address: string): string {
 
 function whoIs(caller: Caller): string {
   if (caller.kind === 'nobody') return 'nobody';
+  if (caller.kind === 'known') return `${caller.from} is ${show(caller.identity.name)} by its address, and`;
   return caller.kind === 'token' ? `token ${show(caller.token.name)}` : 'the supposed caller';
 }
 
 function heldBy(caller: Caller, policy: Policy): ReadonlySet<string> {
   if (caller.kind === 'nobody') return new Set();
+  if (caller.kind === 'known') return caller.identity.grants;
   const { roles, permissions } = caller.as;
   return new Set([...roles, ...permissions, ...roles.flatMap((role) => policy.roles.get(role) ?? [])]);
 }

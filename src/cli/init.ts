@@ -120,7 +120,7 @@ function nextSteps(preset: Preset, output: string): string[] {
   const file = shellWord(output);
   const steps = [`read its first lines, and put your own addresses in`];
   for (const authenticator of Object.values(policy?.authenticators ?? {})) {
-    if (authenticator.tokens_file === undefined) continue;
+    if (authenticator.type !== 'bearer' || authenticator.tokens_file === undefined) continue;
     const tokens = path.join(path.dirname(output), authenticator.tokens_file);
     const roles = Object.keys(policy?.roles ?? {});
     const others = roles.length > 1 ? `     (roles: ${roles.join(', ')})` : '';

@@ -1,14 +1,18 @@
 import * as path from 'node:path';
 import type { Command } from 'commander';
 import { parseAddress, formatAddressAndPort } from '../net/address.js';
+import type { CertificateIdentity } from '../policy/certificate-table.js';
 import { parseDocument } from '../policy/document.js';
 import { ISSUES } from '../policy/issue.js';
 import type {
   Authenticator,
   Bind,
+  Holder,
   HttpListener,
   Listener,
   ListenerLimits,
+  MtlsAuthenticator,
+  NetworkAuthenticator,
   Policy,
   RedirectListener,
   Route,
@@ -134,6 +138,7 @@ class Showing {
       allow_from: addresses(listener.allowFrom),
       trusted_proxies: listener.trustedProxies.texts,
       strip_request_headers: listener.stripRequestHeaders.size === 0 ? undefined : [...listener.stripRequestHeaders],
+      local_identity: listener.local === null ? undefined : holder(listener.local),
       routes: listener.routes.routes.map((route) => this.#route(route, written)),
       limits: limits(listener.limits),
       timeouts: {
@@ -146,6 +151,7 @@ class Showing {
       streams: { end_at_expiry: listener.streamsEndAtExpiry },
       unsafe_plain_http: written?.unsafe_plain_http,
       unsafe_no_authentication: written?.unsafe_no_authentication,
+      unsafe_network_identity: written?.unsafe_network_identity,
       unsafe_remote_upstream: written?.unsafe_remote_upstream,
     };
   }
@@ -166,7 +172,7 @@ class Showing {
     return {
       ...shown,
       from: route.from?.texts,
-      authenticate: access.kind === 'require' ? route.authenticators.map((one) => one.name) : undefined,
+      authenticate: access.kind === 'require' ? authenticate(route) : undefined,
       upstream: route.upstream === null ? undefined : upstreamText(route.upstream),
       upstream_auth: this.#upstreamAuth(written?.upstream_auth ?? listener?.upstream_auth),
       encoded_slash: route.encodedSlash ? 'allow' : undefined,
@@ -192,9 +198,12 @@ class Showing {
   }
 
   #authenticator(authenticator: Authenticator): Shown {
+    if (authenticator.type === 'mtls') return mtls(authenticator);
+    if (authenticator.type === 'network') return network(authenticator);
     // The other kinds come with the readers of their entries.
     if (authenticator.type !== 'bearer') return { type: authenticator.type };
-    const file = this.#written?.authenticators?.[authenticator.name]?.tokens_file;
+    const written = this.#written?.authenticators?.[authenticator.name];
+    const file = written?.type === 'bearer' ? written.tokens_file : undefined;
     const tokens = authenticator.tokens.entries().map(token);
     return {
       type: authenticator.type,
@@ -204,6 +213,55 @@ class Showing {
       realm: authenticator.realm,
     };
   }
+}
+
+/** `local_identity` stands at the listener, and is no entry of a list. */
+function authenticate(route: Route): readonly string[] | undefined {
+  const named = route.authenticators.filter((one) => one.type !== 'network' || one.local === null);
+  return named.length === 0 ? undefined : named.map((one) => one.name);
+}
+
+function mtls({ type, authority, identities, realm }: MtlsAuthenticator): Shown {
+  return {
+    type,
+    ca: authority.caFile,
+    crl: authority.crlFile ?? undefined,
+    identities: identities.entries().map(({ match, holder: of }) => ({ ...matchText(match), ...holder(of) })),
+    realm,
+  };
+}
+
+/** As `compile-mtls` reads it. */
+function matchText({ kind, value }: CertificateIdentity['match']): Shown {
+  switch (kind) {
+    case 'san_dns':
+      return { san: `DNS:${value}` };
+    case 'san_uri':
+      return { san: `URI:${value}` };
+    case 'san_email':
+      return { san: `email:${value}` };
+    case 'cn':
+      return { cn: value };
+    case 'spki':
+      return { spki: `sha256/${value}` };
+  }
+}
+
+function network({ type, hosts, realm }: NetworkAuthenticator): Shown {
+  return { type, identities: [...hosts].map(([from, of]) => ({ from, ...holder(of) })), realm };
+}
+
+function holder({ name, roles, grants }: Holder): Shown {
+  return { name, ...granted(roles, grants) };
+}
+
+/** What roles give is among the permissions: this is what is in force. */
+function granted(roles: readonly string[], grants: ReadonlySet<string>): Shown {
+  const permissions = [...grants].filter((grant) => !roles.includes(grant));
+  return {
+    roles: roles.length === 0 ? undefined : roles,
+    permissions: permissions.length === 0 ? undefined : permissions,
+  };
 }
 
 function redirect(listener: RedirectListener): Shown {
@@ -251,13 +309,11 @@ function limits({ headBytes, headFields, connections }: ListenerLimits): Shown {
 }
 
 function token({ name, sha256, source, roles, grants, notBeforeMs, notAfterMs }: TokenEntry): Shown {
-  const permissions = [...grants].filter((grant) => !roles.includes(grant));
   return {
     name,
     token: source === null ? undefined : { [source.kind]: source.name },
     fingerprint: /^[0-9a-f]{64}$/.test(sha256) ? sha256.slice(0, 6) : undefined,
-    roles: roles.length === 0 ? undefined : roles,
-    permissions: permissions.length === 0 ? undefined : permissions,
+    ...granted(roles, grants),
     not_before: notBeforeMs === -Infinity ? undefined : new Date(notBeforeMs).toISOString(),
     not_after: notAfterMs === Infinity ? undefined : new Date(notAfterMs).toISOString(),
   };

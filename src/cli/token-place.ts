@@ -53,7 +53,7 @@ async function fileIn(policy: string, name: string, voice: Voice): Promise<strin
     voice.err(renderIssues(issues));
     throw new Ending(EXIT.policy, `${policy} is broken, and nothing was changed`);
   }
-  const authenticators = Object.values(value.authenticators ?? {});
+  const authenticators = Object.values(value.authenticators ?? {}).filter((one) => one.type === 'bearer');
   const named = authenticators.flatMap((one) => (one.tokens_file === undefined ? [] : [one.tokens_file]));
   const files = [...new Set(named.map((file) => path.join(path.isAbsolute(file) ? '' : path.dirname(policy), file)))];
   const holding: string[] = [];

@@ -2,7 +2,7 @@ import type { DenialReason } from '../denial.js';
 import { withoutWhitespace } from '../http/fields.js';
 import type { Message } from '../http/message.js';
 import type { Address } from '../net/address.js';
-import { formatAddress } from '../net/address.js';
+import { formatAddress, isLoopback, parseAddress } from '../net/address.js';
 import { clientAddress } from '../net/client-address.js';
 import type { HttpListener, Listener, Route } from '../policy/policy.js';
 
@@ -32,6 +32,18 @@ export function peerAllowed(listener: Listener, peer: Address): boolean {
   return listener.allowFrom === null || listener.allowFrom.has(peer);
 }
 
+/**
+ * Is the request addressed to this listener. Where being local makes somebody, any name but those of loopback and the
+ * configured ones is refused: a page whose own name has been made to resolve to loopback (DNS rebinding, CVE-2018-5702)
+ * is of one origin with what it asks for, and only the Host field tells.
+ */
+function answersTo(listener: HttpListener, name: string): boolean {
+  if (listener.hosts?.has(name) === true) return true;
+  if (listener.local === null) return listener.hosts === null;
+  const address = name === 'localhost' ? null : parseAddress(name);
+  return name === 'localhost' || (address !== null && isLoopback(address));
+}
+
 const REQUEST_ID = /^[A-Za-z0-9._-]{1,64}$/;
 
 /** Read top to bottom: one check a line, and no match is a denial. */
@@ -43,7 +55,7 @@ export function admit(listener: HttpListener, message: Message, peer: Address): 
     client: at,
   });
   if (!peerAllowed(listener, peer)) return no('address_denied');
-  if (listener.hosts !== null && !listener.hosts.has(message.authority.name)) return no('wrong_host');
+  if (!answersTo(listener, message.authority.name)) return no('wrong_host');
   const trusted = listener.trustedProxies.has(peer);
   const client =
     trusted && message.forwardedFor !== null

@@ -1,5 +1,6 @@
 import { DENIALS } from '../denial.js';
 import { readMessage } from '../http/message.js';
+import type { Identity } from '../identity/identity.js';
 import { POLICY_ALONE } from '../identity/provers.js';
 import { formatAddress, parseAddress } from '../net/address.js';
 import type { HttpListener, Policy, PolicyTest } from '../policy/policy.js';
@@ -19,13 +20,21 @@ export interface SupposedRequest {
 }
 
 export type Supposition =
-  | { readonly kind: 'allowed'; readonly route: string; readonly line: number; readonly upstream: string }
+  | {
+      readonly kind: 'allowed';
+      readonly route: string;
+      readonly line: number;
+      readonly upstream: string;
+      /** Who it was found to be; null on public routes. */
+      readonly identity: Identity | null;
+    }
   | {
       readonly kind: 'refused';
       readonly status: number;
       readonly reason: Refusal['reason'];
       readonly route: string | null;
       readonly line: number | null;
+      readonly identity: Identity | null;
     }
   /** The question itself makes no sense: no such listener, no such address. */
   | { readonly kind: 'unanswerable'; readonly why: string };
@@ -50,7 +59,14 @@ export function suppose(policy: Policy, request: SupposedRequest, nowMs: number)
     listener.limits,
   );
   if (!read.ok)
-    return { kind: 'refused', status: DENIALS[read.reason].status, reason: read.reason, route: null, line: null };
+    return {
+      kind: 'refused',
+      status: DENIALS[read.reason].status,
+      reason: read.reason,
+      route: null,
+      line: null,
+      identity: null,
+    };
   const caller = { address: peer, text: formatAddress(peer), certificate: null };
   const decision = decideNow(listener, read.message, caller, nowMs, proveSupposed(request.as, policy));
   if (decision.allow) {
@@ -59,6 +75,7 @@ export function suppose(policy: Policy, request: SupposedRequest, nowMs: number)
       route: decision.route.name,
       line: decision.route.position.line,
       upstream: decision.upstream.name,
+      identity: decision.identity,
     };
   }
   return {
@@ -67,6 +84,7 @@ export function suppose(policy: Policy, request: SupposedRequest, nowMs: number)
     reason: decision.reason,
     route: decision.route?.name ?? null,
     line: decision.route?.position.line ?? null,
+    identity: decision.identity,
   };
 }
 

@@ -1,5 +1,6 @@
 import type { DenialReason } from '../denial.js';
 import type { Message } from '../http/message.js';
+import { isLoopback, parseAddress } from '../net/address.js';
 import type {
   Authenticator,
   BasicAuthenticator,
@@ -43,7 +44,8 @@ interface Plan {
   readonly jwt: readonly JwtAuthenticator[];
   readonly basic: BasicAuthenticator | null;
   readonly mtls: MtlsAuthenticator | null;
-  readonly network: NetworkAuthenticator | null;
+  /** Two at most: those of the list, and `local_identity`. */
+  readonly networks: readonly NetworkAuthenticator[];
 }
 
 const plans = new WeakMap<Route, Plan>();
@@ -69,7 +71,7 @@ function planFor(listener: HttpListener, route: Route): Plan {
     jwt: route.authenticators.filter((one) => one.type === 'jwt'),
     basic: only('basic'),
     mtls: only('mtls'),
-    network: only('network'),
+    networks: route.authenticators.filter((one) => one.type === 'network'),
   };
   plans.set(route, plan);
   return plan;
@@ -146,7 +148,19 @@ function withoutMessage(plan: Plan, asked: Asked, caller: Caller, nowMs: number)
       ? { ok: true, identity: proof.identity, carrier: 'certificate', fingerprint }
       : { ok: false, reason: proof.reason, fingerprint };
   }
-  const proof = plan.network === null ? null : proveAddress(plan.network, asked.client);
-  if (proof?.ok !== true) return MISSING;
-  return { ok: true, identity: proof.identity, carrier: 'address', fingerprint: null };
+  for (const network of plan.networks) {
+    const proof = proveAddress(network, asked.client, () => isLocal(asked, caller));
+    if (proof?.ok === true) return { ok: true, identity: proof.identity, carrier: 'address', fingerprint: null };
+  }
+  return MISSING;
+}
+
+/**
+ * Does the request come from a program on this machine. One that says it was passed on does not, unless a proxy that
+ * the policy trusts says that its client is local: somebody else's proxy here may speak for the whole world.
+ */
+function isLocal({ listener, message, client }: Asked, caller: Caller): boolean {
+  if (message.forwardedFor !== null && !listener.trustedProxies.has(caller.address)) return false;
+  const address = client === caller.text ? caller.address : parseAddress(client);
+  return address !== null && isLoopback(address);
 }

@@ -1,4 +1,5 @@
 import type { Address } from '../net/address.js';
+import type { CertificateNames } from '../policy/certificate-table.js';
 
 /** The socket's other end: what is known of it before it has asked for anything. */
 export interface Caller {
@@ -9,18 +10,15 @@ export interface Caller {
   readonly certificate: ClientCertificate | null;
 }
 
-/** A client certificate, read once for a connection. */
-export interface ClientCertificate {
+/**
+ * A client certificate, read once for a connection: one object for as long as that lasts. Its names are in the form of
+ * `policy/certificate-name.ts`; those with a NUL or other unusual characters are left out (CVE-2021-44532).
+ */
+export interface ClientCertificate extends CertificateNames {
   /** Its chain leads to the listener's CA, it is in date, and no list revokes it: OpenSSL's word. */
   readonly verified: boolean;
   /** SHA-256 of the certificate, 64 lowercase hex digits. */
   readonly sha256: string;
-  /** Names as they stand in it; those with a NUL or other unusual characters are left out. */
-  readonly dns: readonly string[];
-  readonly uris: readonly string[];
-  readonly emails: readonly string[];
-  readonly commonName: string | null;
-  /** SHA-256 of the SubjectPublicKeyInfo, base64. */
-  readonly spki: string;
+  /** Epoch milliseconds: when it, or the first certificate above it, ends. */
   readonly notAfterMs: number;
 }

@@ -5,9 +5,18 @@ import type { Proof } from './provers.js';
 /** An identity lives as long as the policy that names its holder. */
 const identities = new WeakMap<Holder, Identity>();
 
-/** @param client canonical form, after trusted proxies. Null: this address is nobody's. */
-export function proveAddress(authenticator: NetworkAuthenticator, client: string): Proof | null {
-  const holder = authenticator.hosts.get(client) ?? authenticator.local;
+/**
+ * @param client canonical form, after trusted proxies
+ * @param isLocal says whether the client is on this machine; asked where that may make it somebody
+ * @returns null: this address is nobody's
+ */
+export function proveAddress(
+  authenticator: NetworkAuthenticator,
+  client: string,
+  isLocal: () => boolean,
+): Proof | null {
+  const { hosts, local } = authenticator;
+  const holder = hosts.get(client) ?? (local !== null && isLocal() ? local : null);
   if (holder === null) return null;
   let identity = identities.get(holder);
   if (identity === undefined) {

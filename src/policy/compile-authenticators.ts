@@ -1,4 +1,6 @@
 import * as path from 'node:path';
+import { compileMtls } from './compile-mtls.js';
+import { compileNetwork } from './compile-network.js';
 import type { Draft } from './draft.js';
 import type { Findings } from './findings.js';
 import { show } from './found.js';
@@ -6,7 +8,7 @@ import { deepFreeze } from './freeze.js';
 import type { Material } from './material.js';
 import type { DeclaredNames } from './names.js';
 import { TOKEN_CARRIERS } from './policy.js';
-import type { Authenticator, TokenEntry, TokenSource } from './policy.js';
+import type { Authenticator, Holder, TokenEntry, TokenSource } from './policy.js';
 import type { AuthenticatorEntry, PolicyFile, SecretReference, TokenEntryInFile } from './schema.js';
 import { TokenTable } from './token-table.js';
 
@@ -14,9 +16,13 @@ export interface CompiledAuthenticators {
   readonly byName: ReadonlyMap<string, Authenticator>;
   /** Every token of every authenticator. */
   readonly tokens: readonly TokenEntry[];
-  /** Authenticator name → what any of its tokens is granted. */
+  /** Everyone whom a certificate or an address stands for. */
+  readonly holders: readonly Holder[];
+  /** Authenticator name → what any of its tokens or identities is granted. */
   readonly grants: ReadonlyMap<string, ReadonlySet<string>>;
 }
+
+type BearerEntry = Extract<AuthenticatorEntry, { type: 'bearer' }>;
 
 interface Context {
   readonly roles: ReadonlyMap<string, readonly string[]>;
@@ -29,10 +35,19 @@ interface Context {
 export function compileAuthenticators(file: PolicyFile, tree: Draft, context: Context): CompiledAuthenticators {
   const byName = new Map<string, Authenticator>();
   const tokens: TokenEntry[] = [];
+  const holders: Holder[] = [];
   const grants = new Map<string, ReadonlySet<string>>();
   for (const [name, entry] of Object.entries(file.authenticators ?? {})) {
     const node = tree.at(['authenticators', name]);
     if (node === null) continue;
+    if (entry.type !== 'bearer') {
+      const named =
+        entry.type === 'mtls' ? compileMtls(name, entry, node, context) : compileNetwork(name, entry, node, context);
+      for (const holder of named.holders) holders.push(holder);
+      grants.set(name, new Set(named.holders.flatMap((holder) => [...holder.grants])));
+      byName.set(name, named.authenticator);
+      continue;
+    }
     const own = compileTokens(name, entry, node, context);
     for (const token of own) tokens.push(token);
     grants.set(name, new Set(own.flatMap((token) => [...token.grants])));
@@ -44,10 +59,10 @@ export function compileAuthenticators(file: PolicyFile, tree: Draft, context: Co
       tokens: new TokenTable(own),
     });
   }
-  return { byName, tokens, grants };
+  return { byName, tokens, holders, grants };
 }
 
-function compileTokens(authenticator: string, entry: AuthenticatorEntry, node: Draft, context: Context): TokenEntry[] {
+function compileTokens(authenticator: string, entry: BearerEntry, node: Draft, context: Context): TokenEntry[] {
   const { findings, material } = context;
   if (!node.declares('tokens') && !node.declares('tokens_file')) {
     findings.missing(

@@ -4,7 +4,9 @@ import type { CidrRange } from '../net/cidr.js';
 import { Secret } from '../secret/secret.js';
 import { formatBind } from './bind.js';
 import type { ParsedBind } from './bind.js';
+import { AmbientCallers, beyondLoopbackCounts } from './ambient-callers.js';
 import type { CompiledAuthenticators } from './compile-authenticators.js';
+import { compileLocal } from './compile-network.js';
 import type { Draft } from './draft.js';
 import type { Findings } from './findings.js';
 import { either, show } from './found.js';
@@ -18,6 +20,8 @@ import type {
   Listener,
   ListenerLimits,
   ListenerTimeouts,
+  MtlsAuthenticator,
+  NetworkAuthenticator,
   RedirectListener,
   Route,
   RouteAccess,
@@ -39,6 +43,8 @@ import type { ParsedUpstream } from './upstream.js';
 
 interface Context {
   readonly authenticators: CompiledAuthenticators;
+  /** Role name → permissions. */
+  readonly roles: ReadonlyMap<string, readonly string[]>;
   readonly names: DeclaredNames;
   readonly material: Material;
   readonly findings: Findings;
@@ -51,11 +57,20 @@ export interface CompiledListeners {
 
 const UNSAFE = {
   unsafe_plain_http: 'credentials and answers of this listener go over the network unencrypted',
+  unsafe_network_identity:
+    'callers of this listener are known by their address alone, and whoever takes that address in their network is them',
   unsafe_no_authentication: 'whoever reaches this address may use its public routes, and no other way in exists',
   unsafe_remote_upstream:
     'requests go on to the upstream over the network unencrypted, and who reaches it can walk around guardbee',
   unsafe_public: 'anyone may ask for all that this route matches',
 } as const;
+
+const UNSAFE_LISTENER_KEYS = [
+  'unsafe_plain_http',
+  'unsafe_no_authentication',
+  'unsafe_network_identity',
+  'unsafe_remote_upstream',
+] as const;
 
 export function compileListeners(file: PolicyFile, tree: Draft, context: Context): CompiledListeners {
   const upstreams = new Upstreams(context);
@@ -210,6 +225,7 @@ class ListenerCompilation {
   readonly #upstreams: Upstreams;
   readonly #findings: Findings;
   readonly #remoteUpstream: boolean;
+  readonly #ambient: AmbientCallers;
   /** False once something was taken out for being broken that may have been the authentication of a route. */
   #authenticationIsCertain = true;
 
@@ -221,6 +237,7 @@ class ListenerCompilation {
     this.#upstreams = upstreams;
     this.#findings = context.findings;
     this.#remoteUpstream = entry.unsafe_remote_upstream === true;
+    this.#ambient = new AmbientCallers(name, node, context.findings);
   }
 
   run(): HttpListener {
@@ -233,6 +250,7 @@ class ListenerCompilation {
         : this.#upstreams.compile(entry.upstream, entry.bind, this.#remoteUpstream, node.get('upstream'));
     const ownAuth = this.#compileUpstreamAuth(entry.upstream_auth, node.get('upstream_auth'));
     const ownAuthenticators = this.#compileAuthenticate(entry.authenticate, node);
+    const local = this.#compileLocal();
 
     const routesNode = node.get('routes');
     const routesWritten = routesNode?.origin.kind === 'list' ? routesNode.origin.items.length : 0;
@@ -245,9 +263,10 @@ class ListenerCompilation {
       const routeNode = node.at(['routes', index]) ?? node;
       this.#checkRouteName(route, routeNode, names);
       const access = this.#compileAccess(route, routeNode);
-      const authenticators = routeNode.declares('authenticate')
+      const named = routeNode.declares('authenticate')
         ? this.#compileAuthenticate(route.authenticate, routeNode)
         : ownAuthenticators;
+      const authenticators = local === null ? named : { ...named, list: [...named.list, local] };
       const upstream =
         route.upstream === undefined
           ? ownUpstream
@@ -301,6 +320,7 @@ class ListenerCompilation {
       position: node.origin.keyAt,
       bind: compileBind(entry.bind, node.get('bind')),
       hosts: entry.hosts === undefined ? null : new Set(entry.hosts),
+      local: local?.local ?? null,
       tls: this.#compileTls(entry.tls, node.get('tls')),
       allowFrom: rangesOrNull(entry.allow_from),
       trustedProxies: new CidrSet(entry.trusted_proxies ?? []),
@@ -308,7 +328,7 @@ class ListenerCompilation {
       limits: compileLimits(entry.limits),
       timeouts,
       stripRequestHeaders: new Set(entry.strip_request_headers ?? []),
-      clientCertificates: null,
+      clientCertificates: clientCertificatesOf(table),
       sessions: null,
       origins: new Set(),
       streamsEndAtExpiry: entry.streams?.end_at_expiry ?? true,
@@ -441,11 +461,20 @@ class ListenerCompilation {
           'remove one',
         );
       } else {
-        this.#checkCarriers(authenticator, authenticators, at);
+        if (!this.#ambient.check(authenticator, authenticators, at))
+          this.#checkCarriers(authenticator, authenticators, at);
         authenticators.push(authenticator);
       }
     }
     return { list: authenticators, complete };
+  }
+
+  /** The caller that everyone on this machine is, put at the end of each list. */
+  #compileLocal(): NetworkAuthenticator | null {
+    const node = this.#node.get('local_identity');
+    if (this.#entry.local_identity === undefined || node === null) return null;
+    this.#ambient.checkLocal(this.#entry.bind, node);
+    return compileLocal(this.#entry.local_identity, node, this.#context);
   }
 
   /** A credential must name its authenticator by where it is shown; it never falls through to the next. */
@@ -481,21 +510,31 @@ class ListenerCompilation {
         `write tls: { self_signed: { names: [${suggestedName(this.#entry)}] } } or tls: { cert: FILE, key: FILE }; or bind 127.0.0.1:${bind.port}`,
       );
     }
-    const authenticated = entries.some(({ route }) => route.authenticators.length > 0);
-    if (beyond && !authenticated && this.#authenticationIsCertain && this.#entry.unsafe_no_authentication !== true) {
-      const why =
-        unauthenticated.length > 0 ? 'no route has an authenticator' : 'none of its routes requires a credential';
+    const { authenticated, networkAlone } = beyondLoopbackCounts(
+      entries.map(({ route }) => route),
+      this.#entry.unsafe_network_identity === true,
+    );
+    // Of a local identity beyond loopback it is said already that it can't be there.
+    const certain = this.#authenticationIsCertain && !node.declares('local_identity');
+    if (beyond && !authenticated && certain && this.#entry.unsafe_no_authentication !== true) {
+      const why = networkAlone
+        ? 'nobody proves who they are: its callers are known by their address alone'
+        : unauthenticated.length > 0
+          ? 'no route has an authenticator'
+          : 'none of its routes requires a credential';
       this.#findings.error(
         'bind_without_authentication',
         bindNode,
         'value',
         `refusing ${formatBind(bind)}: it is reachable from other machines, and ${why}`,
-        unauthenticated.length > 0
-          ? `write authenticate: [NAME] in the listener, with an entry of that name in authenticators; or bind 127.0.0.1:${bind.port}`
-          : `write require: PERMISSION in a route and authenticate: [NAME] in the listener; or bind 127.0.0.1:${bind.port}`,
+        networkAlone
+          ? 'give the callers tokens or certificates, at least on one route; or say unsafe_network_identity: true in the listener'
+          : unauthenticated.length > 0
+            ? `write authenticate: [NAME] in the listener, with an entry of that name in authenticators; or bind 127.0.0.1:${bind.port}`
+            : `write require: PERMISSION in a route and authenticate: [NAME] in the listener; or bind 127.0.0.1:${bind.port}`,
       );
       // One cause, one issue: each route would only say it again.
-      if (unauthenticated.length > 0) return;
+      if (unauthenticated.length > 0 && !networkAlone) return;
     }
     for (const { route, node: routeNode } of unauthenticated) {
       this.#findings.error(
@@ -509,7 +548,7 @@ class ListenerCompilation {
   }
 
   #warnUnsafe(): void {
-    for (const key of ['unsafe_plain_http', 'unsafe_no_authentication', 'unsafe_remote_upstream'] as const) {
+    for (const key of UNSAFE_LISTENER_KEYS) {
       if (this.#entry[key] === true) this.#findings.warn('unsafe_key', this.#node.get(key), 'key', UNSAFE[key]);
     }
   }
@@ -552,12 +591,15 @@ class ListenerCompilation {
     if (route.access.kind !== 'require' || !this.#context.names.allTokens) return;
     const { anyOf } = route.access;
     const { grants } = this.#context.authenticators;
-    if (route.authenticators.some((one) => anyOf.some((name) => grants.get(one.name)?.has(name)))) return;
+    const held = (one: Authenticator): ReadonlySet<string> | undefined =>
+      one.type === 'network' && one.local !== null ? one.local.grants : grants.get(one.name);
+    if (route.authenticators.some((one) => anyOf.some((name) => held(one)?.has(name)))) return;
+    const kind = route.authenticators.every((one) => one.type === 'bearer') ? 'token' : 'identity';
     this.#findings.warn(
       'permission_unheld',
       node?.get('require') ?? null,
       'value',
-      `no token of ${either(route.authenticators.map((one) => show(one.name)))} has ${either(anyOf.map(show))}, so nobody can use the route ${show(route.name)}`,
+      `no ${kind} of ${either(route.authenticators.map((one) => show(one.name)))} has ${either(anyOf.map(show))}, so nobody can use the route ${show(route.name)}`,
     );
   }
 
@@ -585,6 +627,15 @@ class ListenerCompilation {
         return { field: auth.name, value: Secret.fromBytes(Buffer.from(bytes)) };
     }
   }
+}
+
+/** Whose certificates are asked for in the handshake, where nobody knows yet which route it is for. */
+function clientCertificatesOf(table: RouteTable): MtlsAuthenticator | null {
+  for (const { authenticators } of table.routes) {
+    const found = authenticators.find((one) => one.type === 'mtls');
+    if (found !== undefined) return found;
+  }
+  return null;
 }
 
 function methodsOf(route: RouteEntry): ReadonlySet<string> | null {

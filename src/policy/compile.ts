@@ -15,7 +15,7 @@ import type { Issue } from './issue.js';
 import type { Material } from './material.js';
 import { declaredNames } from './names.js';
 import type { DeclaredNames } from './names.js';
-import type { Listener, Policy, PolicyTest, UpstreamExposure } from './policy.js';
+import type { Holder, Listener, Policy, PolicyTest, UpstreamExposure } from './policy.js';
 import { checkRevocation, compileRedis } from './compile-state.js';
 import { sortIssues } from './render-issues.js';
 import type { PolicyFile, PolicyTestEntry } from './schema.js';
@@ -54,13 +54,14 @@ export function compile(validated: Validated<PolicyFile>, surroundings: Surround
   checkRoles(tree, names, findings);
   const roles = new Map(Object.entries(file.roles ?? {}).map(([role, held]) => [role, [...new Set(held)]] as const));
   const authenticators = compileAuthenticators(file, tree, { roles, names, material, findings, now });
-  const { listeners, upstreams } = compileListeners(file, tree, { authenticators, names, material, findings });
+  const { listeners, upstreams } = compileListeners(file, tree, { authenticators, roles, names, material, findings });
   if (listeners.length === 0 && tree.get('listeners')?.tainted === false) {
     findings.error('missing_key', tree.get('listeners'), 'key', 'found an empty map, needed is one listener at least');
   }
   checkAdmin(file, tree, findings);
   findDuplicateBinds(bindsOf(file, tree), findings);
-  warnUnheldRoles(tree, names, new Set(authenticators.tokens.flatMap((token) => token.roles)), findings);
+  const known = [...authenticators.tokens, ...authenticators.holders, ...localHolders(listeners)];
+  warnUnheldRoles(tree, names, new Set(known.flatMap((one) => one.roles)), findings);
   const redis = compileRedis(file, tree, material, findings);
   checkRevocation(tree, authenticators.byName, findings);
   const tests = compileTests(file, tree, listeners, names, findings);
@@ -105,6 +106,11 @@ function checkRoles(tree: Draft, names: DeclaredNames, findings: Findings): void
       );
     }
   }
+}
+
+/** Who is somebody by `local_identity`. */
+function localHolders(listeners: readonly Listener[]): Holder[] {
+  return listeners.flatMap((listener) => (listener.type === 'http' && listener.local !== null ? [listener.local] : []));
 }
 
 function warnUnheldRoles(tree: Draft, names: DeclaredNames, held: ReadonlySet<string>, findings: Findings): void {

@@ -60,11 +60,17 @@ export const ISSUES = Object.freeze({
   unauthenticated_route: 'policy',
   file_unreadable: 'policy',
   file_writable: 'secret',
+  bad_identity: 'policy',
+  duplicate_identity: 'policy',
+  gateway_identity: 'policy',
   bad_certificate: 'policy',
+  bad_revocation_list: 'policy',
+  mtls_without_tls: 'policy',
   certificate_missing: 'secret',
   test_failed: 'policy',
   bind_without_tls: 'bind',
   bind_without_authentication: 'bind',
+  local_identity_not_local: 'bind',
   upstream_not_loopback: 'bind',
   upstream_exposed: 'bind',
   upstream_is_listener: 'bind',
@@ -83,6 +89,8 @@ export const ISSUES = Object.freeze({
   token_expired: 'policy',
   certificate_expired: 'policy',
   redis_unencrypted: 'policy',
+  revocation_list_stale: 'policy',
+  gateway_unknown: 'policy',
 }) satisfies Record<string, IssueClass>;
 
 export type IssueCode = keyof typeof ISSUES;

@@ -1,7 +1,7 @@
 /** Reads a policy and all that it names. The only file of this folder that looks outside. */
 import { createHash } from 'node:crypto';
 import { lookup } from 'node:dns/promises';
-import { homedir } from 'node:os';
+import { endianness, homedir } from 'node:os';
 import * as path from 'node:path';
 import { isLoopback, parsePeerAddress } from '../net/address.js';
 import { LARGEST_SECRET, currentReader, readFile, secretFrom } from '../secret/files.js';
@@ -9,10 +9,13 @@ import type { FileFault, Reader, SecretFault } from '../secret/files.js';
 import { sha256Hex } from '../secret/digest.js';
 import { Secret } from '../secret/secret.js';
 import { judgeCertificatePair } from './certificate-pair.js';
+import { judgeClientAuthority } from './client-authority.js';
+import type { ClientAuthority } from './client-authority.js';
 import { compile } from './compile.js';
 import { LARGEST_DOCUMENT, parseDocument, wholeFile } from './document.js';
 import type { Draft } from './draft.js';
 import { isShowable, show } from './found.js';
+import { defaultGatewaysV4, defaultGatewaysV6 } from './gateways.js';
 import type { Issue, IssueCode } from './issue.js';
 import { NO_MATERIAL, references, tokenReferences } from './material.js';
 import type { HostLookup, Material, Reference } from './material.js';
@@ -35,6 +38,8 @@ export interface LoadOptions {
   readonly skipSecretFiles?: boolean;
   /** All addresses of a host name; that of the system when left out. */
   readonly lookup?: (host: string) => Promise<readonly { readonly address: string }[]>;
+  /** Canonical addresses of this machine's default gateways, null where that is not known; asked of the kernel when left out. */
+  readonly gateways?: () => Promise<ReadonlySet<string> | null>;
 }
 
 export type Loaded =
@@ -129,7 +134,13 @@ function describeFault(fault: FileFault): string {
 /** Empty places for what is not read, so that the policy has its shape. */
 function withoutFiles(all: readonly Reference[], baseDir: string): Material {
   const certificates = new Map<Draft, CertificatePair>();
+  const clientAuthorities = new Map<Draft, ClientAuthority>();
   for (const one of all) {
+    if (one.kind === 'client_authority') {
+      const crlFile = one.crl === null ? null : path.resolve(baseDir, one.crl);
+      const caFile = path.resolve(baseDir, one.ca);
+      clientAuthorities.set(one.node, { caFile, caPem: '', crlFile, crlPems: [], partialChain: false });
+    }
     if (one.kind !== 'certificate') continue;
     certificates.set(one.node, {
       certFile: path.resolve(baseDir, one.cert),
@@ -138,7 +149,7 @@ function withoutFiles(all: readonly Reference[], baseDir: string): Material {
       key: Secret.fromText(''),
     });
   }
-  return { ...NO_MATERIAL, certificates };
+  return { ...NO_MATERIAL, certificates, clientAuthorities };
 }
 
 /**
@@ -183,6 +194,8 @@ class Gathering {
     const secrets = new Map<Draft, Buffer>();
     const digests = new Map<Draft, string>();
     const hosts = new Map<string, HostLookup>();
+    const clientAuthorities = new Map<Draft, ClientAuthority>();
+    let gateways: ReadonlySet<string> | null = NO_MATERIAL.gateways;
     await Promise.all(
       all.map(async (one) => {
         switch (one.kind) {
@@ -209,10 +222,18 @@ class Gathering {
             return;
           case 'host':
             hosts.set(one.host, await this.#lookUp(one.host));
+            return;
+          case 'client_authority': {
+            const authority = await this.#readClientAuthority(one.node, one.ca, one.crl);
+            if (authority !== null) clientAuthorities.set(one.node, authority);
+            return;
+          }
+          case 'gateways':
+            gateways = await (this.#options.gateways ?? (() => this.#askGateways()))();
         }
       }),
     );
-    return { tokensFiles, certificates, secrets, digests, hosts };
+    return { tokensFiles, certificates, secrets, digests, hosts, clientAuthorities, gateways };
   }
 
   #resolve(file: string): string {
@@ -289,6 +310,57 @@ class Gathering {
       certPem: certRead.bytes.toString('utf8'),
       key: Secret.fromBytes(keyRead.bytes),
     };
+  }
+
+  async #readClientAuthority(node: Draft, ca: string, crl: string | null): Promise<ClientAuthority | null> {
+    // Whoever may write to them says who gets in.
+    const read = (file: string): ReturnType<typeof readFile> =>
+      readFile(this.#resolve(file), 'trusted', LARGEST_SECRET, this.#reader);
+    const [caRead, crlRead] = await Promise.all([read(ca), crl === null ? null : read(crl)]);
+    const files = { ca, crl: crl ?? '' };
+    for (const [key, one] of [
+      ['ca', caRead],
+      ['crl', crlRead],
+    ] as const) {
+      if (one?.fault == null) continue;
+      const what = `the file ${show(this.#called(files[key]))}: ${describeFault(one.fault)}`;
+      if (one.fault.kind === 'too_open') {
+        this.#error('file_writable', node.get(key), `${what}, and with it who gets in`, one.fault.fix);
+      } else {
+        this.#error('certificate_missing', node.get(key), what);
+      }
+    }
+    if (caRead.bytes === null || (crlRead !== null && crlRead.bytes === null)) return null;
+    const verdict = judgeClientAuthority(caRead.bytes, crlRead?.bytes ?? null, this.#options.now);
+    for (const { severity, of, kind, problem, hint } of verdict.problems) {
+      const at = node.get(of);
+      if (at === null) continue;
+      const wrong = of === 'ca' ? 'bad_certificate' : 'bad_revocation_list';
+      const late = of === 'ca' ? 'certificate_expired' : 'revocation_list_stale';
+      const message = `the file ${show(this.#called(files[of]))}: ${problem}`;
+      const issue = issueAt(kind === 'wrong' ? wrong : late, at, 'value', message, hint, severity);
+      (severity === 'error' ? this.errors : this.warnings).push(issue);
+    }
+    if (verdict.authority === null) return null;
+    return {
+      ...verdict.authority,
+      caFile: this.#resolve(ca),
+      crlFile: crl === null ? null : this.#resolve(crl),
+    };
+  }
+
+  /** What the kernel has as default routes; null where it does not say. */
+  async #askGateways(): Promise<ReadonlySet<string> | null> {
+    const [v4, v6] = await Promise.all(
+      ['/proc/net/route', '/proc/net/ipv6_route'].map((table) => readFile(table, 'any', LARGEST_SECRET, this.#reader)),
+    );
+    if (v4?.bytes == null) return null;
+    // Without IPv6 the kernel has no such table, and then there is no such gateway.
+    if (v6?.bytes == null && v6?.fault?.kind !== 'missing') return null;
+    return new Set([
+      ...defaultGatewaysV4(v4.bytes.toString('latin1'), endianness()),
+      ...defaultGatewaysV6(v6.bytes?.toString('latin1') ?? ''),
+    ]);
   }
 
   /** @param folder Of the file that the reference stands in, as seen from that of the policy. */

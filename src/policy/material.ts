@@ -1,4 +1,5 @@
 /** What a policy names and does not hold: found here, read by `load.ts`, put in its place by `compile.ts`. */
+import type { ClientAuthority } from './client-authority.js';
 import type { Draft } from './draft.js';
 import type { CertificatePair } from './policy.js';
 import type {
@@ -19,7 +20,10 @@ export type Reference =
   | { readonly kind: 'secret'; readonly node: Draft; readonly reference: SecretReference }
   /** A token of callers: only its digest is kept. */
   | { readonly kind: 'token'; readonly node: Draft; readonly reference: SecretReference }
-  | { readonly kind: 'host'; readonly node: Draft; readonly host: string };
+  | { readonly kind: 'host'; readonly node: Draft; readonly host: string }
+  /** The node is that of the authenticator. */
+  | { readonly kind: 'client_authority'; readonly node: Draft; readonly ca: string; readonly crl: string | null }
+  | { readonly kind: 'gateways' };
 
 /** Where the addresses of a host name lie. */
 export type HostLookup =
@@ -35,6 +39,10 @@ export interface Material {
   /** SHA-256 of the tokens that stand elsewhere, 64 lowercase hex digits; those of a tokens file too. */
   readonly digests: ReadonlyMap<Draft, string>;
   readonly hosts: ReadonlyMap<string, HostLookup>;
+  /** By the node of the authenticator. */
+  readonly clientAuthorities: ReadonlyMap<Draft, ClientAuthority>;
+  /** Canonical addresses of this machine's default gateways. Null: nobody can say. */
+  readonly gateways: ReadonlySet<string> | null;
 }
 
 /** For who may not or need not look outside the policy. */
@@ -44,6 +52,8 @@ export const NO_MATERIAL: Material = {
   secrets: new Map(),
   digests: new Map(),
   hosts: new Map(),
+  clientAuthorities: new Map(),
+  gateways: new Set(),
 };
 
 export function references(validated: Validated<PolicyFile>): Reference[] {
@@ -67,12 +77,19 @@ export function references(validated: Validated<PolicyFile>): Reference[] {
   const url = value.state?.redis?.url;
   if (url !== undefined && urlNode !== null) found.push({ kind: 'secret', node: urlNode, reference: url });
   for (const [name, authenticator] of Object.entries(value.authenticators ?? {})) {
-    const node = tree.at(['authenticators', name, 'tokens_file']);
-    if (authenticator.tokens_file !== undefined && node !== null) {
-      found.push({ kind: 'tokens_file', node, file: authenticator.tokens_file });
+    const node = tree.at(['authenticators', name]);
+    if (authenticator.type === 'bearer') {
+      const fileNode = node?.get('tokens_file') ?? null;
+      if (authenticator.tokens_file !== undefined && fileNode !== null) {
+        found.push({ kind: 'tokens_file', node: fileNode, file: authenticator.tokens_file });
+      }
+      found.push(...tokenReferences(authenticator.tokens ?? [], node?.get('tokens') ?? null));
+    } else if (authenticator.type === 'mtls' && node !== null) {
+      found.push({ kind: 'client_authority', node, ca: authenticator.ca, crl: authenticator.crl ?? null });
     }
-    found.push(...tokenReferences(authenticator.tokens ?? [], tree.at(['authenticators', name, 'tokens'])));
   }
+  if (Object.values(value.authenticators ?? {}).some(({ type }) => type === 'network'))
+    found.push({ kind: 'gateways' });
   return found;
 }
 

@@ -11,13 +11,13 @@ export interface DeclaredNames {
   readonly listeners: ReadonlySet<string>;
   readonly authenticators: ReadonlySet<string>;
   readonly roles: ReadonlySet<string>;
-  /** Permissions of roles and of tokens. */
+  /** Permissions of roles, of tokens, and of whoever else has a name. */
   readonly permissions: ReadonlySet<string>;
   /** False where something that may declare roles could not be read: then no role is said to be unknown. */
   readonly allRoles: boolean;
   /** The same for permissions. */
   readonly allPermissions: boolean;
-  /** False where tokens exist that could not be read: then nobody is said to hold nothing. */
+  /** False where tokens or identities exist that could not be read: then nobody is said to hold nothing. */
   readonly allTokens: boolean;
 }
 
@@ -31,14 +31,16 @@ export function declaredNames(validated: Validated<PolicyFile>, material: Materi
   let allTokens = true;
   if (tree?.dropped.has('authenticators') === true) allTokens = allPermissions = false;
   for (const authenticator of tree?.get('authenticators')?.entries.values() ?? []) {
-    const lists: (Draft | null)[] = [authenticator.get('tokens')];
+    const lists: (Draft | null)[] = [authenticator.get('tokens'), authenticator.get('identities')];
     if (authenticator.declares('tokens_file')) {
       const file = authenticator.get('tokens_file');
       const read = file === null ? undefined : material.tokensFiles.get(file);
       lists.push(read?.tree?.get('tokens') ?? null);
       if (read?.tree?.get('tokens') == null) allTokens = allPermissions = false;
     }
-    if (authenticator.dropped.has('tokens')) allTokens = allPermissions = false;
+    if (authenticator.dropped.has('tokens') || authenticator.dropped.has('identities')) {
+      allTokens = allPermissions = false;
+    }
     for (const list of lists) {
       if (list === null) continue;
       if (list.tainted) allTokens = false;
@@ -48,7 +50,14 @@ export function declaredNames(validated: Validated<PolicyFile>, material: Materi
   for (const name of tree?.get('authenticators')?.dropped ?? []) {
     allTokens = false;
     const written = tree?.get('authenticators')?.origin;
-    if (written?.kind === 'map' && isOfBearer(written.entries.get(name))) allPermissions = false;
+    if (written?.kind === 'map' && namesPermissions(written.entries.get(name))) allPermissions = false;
+  }
+  for (const listener of tree?.get('listeners')?.entries.values() ?? []) {
+    const local = listener.get('local_identity');
+    if (listener.dropped.has('local_identity') || local?.tainted === true) allTokens = false;
+    const own = local?.get('permissions');
+    if (own != null) gather(own.origin, permissions);
+    if (listener.dropped.has('local_identity') || local?.dropped.has('permissions') === true) allPermissions = false;
   }
   const keys = (section: string): Set<string> => {
     const node = tree?.get(section);
@@ -81,11 +90,14 @@ function gatherOfTokens(list: Draft, into: Set<string>): boolean {
   return all;
 }
 
-/** An authenticator of another type has no tokens, whatever else is wrong with it. */
-function isOfBearer(node: DocumentNode | undefined): boolean {
+/** Types whose entries may list permissions. */
+const NAMING = ['bearer', 'mtls', 'network'];
+
+/** An authenticator of another type names nobody's permissions, whatever else is wrong with it. */
+function namesPermissions(node: DocumentNode | undefined): boolean {
   if (node?.kind !== 'map') return true;
   const type = node.entries.get('type');
-  return type?.kind !== 'scalar' || type.value === 'bearer';
+  return type?.kind !== 'scalar' || typeof type.value !== 'string' || NAMING.includes(type.value);
 }
 
 function gatherEntries(node: DocumentNode, into: Set<string>): boolean {

@@ -4,6 +4,8 @@
  */
 import type { CidrSet } from '../net/cidr-set.js';
 import type { Secret } from '../secret/secret.js';
+import type { CertificateTable } from './certificate-table.js';
+import type { ClientAuthority } from './client-authority.js';
 import type { Issue } from './issue.js';
 import type { RouteTable } from './route-table.js';
 import type { TokenTable } from './token-table.js';
@@ -58,6 +60,8 @@ export interface HttpListener {
   readonly bind: Bind;
   /** Lower case, no port, no trailing dot. Null: any host. */
   readonly hosts: ReadonlySet<string> | null;
+  /** `local_identity`: who everyone on this machine is. Null: being local is nothing by itself. */
+  readonly local: Holder | null;
   /** Null: plain HTTP. */
   readonly tls: TlsSettings | null;
   /** The socket's peer must be in it. Null: any. */
@@ -270,19 +274,8 @@ export interface RevocationSettings {
 
 export interface MtlsAuthenticator extends AuthenticatorBase {
   readonly type: 'mtls';
-  /** PEM, one or more certificates. */
-  readonly caPem: string;
-  /** PEM; null: no list is consulted. */
-  readonly crlPem: string | null;
-  readonly identities: readonly CertificateIdentity[];
-}
-
-export interface CertificateIdentity {
-  readonly match:
-    | { readonly kind: 'san_dns' | 'san_uri' | 'san_email' | 'cn'; readonly value: string }
-    /** SHA-256 of the SubjectPublicKeyInfo, base64 (RFC 7469 §2.4). */
-    | { readonly kind: 'spki'; readonly value: string };
-  readonly holder: Holder;
+  readonly authority: ClientAuthority;
+  readonly identities: CertificateTable;
 }
 
 export interface BasicAuthenticator extends AuthenticatorBase {
@@ -301,7 +294,7 @@ export interface NetworkAuthenticator extends AuthenticatorBase {
   readonly type: 'network';
   /** Single hosts, by the canonical text of their address. */
   readonly hosts: ReadonlyMap<string, Holder>;
-  /** `local_identity`: everyone on this machine. Only on plain loopback listeners. */
+  /** `local_identity`: every client on this machine. Only on plain loopback listeners. */
   readonly local: Holder | null;
 }
 

@@ -1,5 +1,7 @@
 /** What may stand under `authenticators:`, and in a tokens file. */
 import { z } from 'zod';
+import { CN_FORM, SAN_FORM, SPKI_FORM, parseCommonName, parseSan, parseSpkiPin } from './certificate-name.js';
+import { NETWORK_HOST_FORM, parseNetworkHost } from './network-host.js';
 import { parsed, refused } from './parsed.js';
 import { TOKEN_CARRIERS } from './policy.js';
 import { date, filePath, list, map, name, names, scalar, secret } from './schema-scalars.js';
@@ -40,6 +42,39 @@ export const token = map('a map such as { name: NAME, sha256: DIGEST, roles: [RO
 
 export const tokens = list(token, 'tokens');
 
+const realm = scalar('a text for WWW-Authenticate', 'wrong_value', (value) =>
+  /^[\x20\x21\x23-\x5b\x5d-\x7e]{1,64}$/.test(value)
+    ? parsed(value)
+    : refused('allowed are up to 64 printable ASCII characters without quotes and backslashes'),
+);
+
+const GRANTED = [{ required: ['roles'] }, { required: ['permissions'] }];
+
+/** Who is known without a list of tokens: a name, and what it may. */
+export const localIdentity = map('a map such as { name: local, roles: [ROLE] }', {
+  name,
+  roles: names.optional(),
+  permissions: names.optional(),
+}).meta({ description: 'Everyone on this machine who shows no credential', anyOf: GRANTED });
+
+const certificateIdentity = map('a map such as { san: "DNS:hive-1.lan", name: hive-1, roles: [ROLE] }', {
+  san: scalar(SAN_FORM, 'bad_identity', parseSan).meta({ pattern: '^(DNS|URI|email):' }).optional(),
+  cn: scalar(CN_FORM, 'bad_identity', parseCommonName).optional(),
+  spki: scalar(SPKI_FORM, 'bad_identity', parseSpkiPin).meta({ pattern: '^sha256/' }).optional(),
+  name,
+  roles: names.optional(),
+  permissions: names.optional(),
+}).meta({
+  allOf: [{ anyOf: GRANTED }, { oneOf: [{ required: ['san'] }, { required: ['cn'] }, { required: ['spki'] }] }],
+});
+
+const networkIdentity = map('a map such as { from: 192.168.1.7, name: hive-1, roles: [ROLE] }', {
+  from: scalar(NETWORK_HOST_FORM, 'bad_identity', parseNetworkHost),
+  name,
+  roles: names.optional(),
+  permissions: names.optional(),
+}).meta({ anyOf: GRANTED });
+
 const AUTHENTICATOR_FORM = 'a map such as { type: bearer, tokens_file: FILE }';
 export const authenticator = z.discriminatedUnion(
   'type',
@@ -49,12 +84,20 @@ export const authenticator = z.discriminatedUnion(
       tokens: tokens.optional(),
       tokens_file: filePath.optional(),
       carriers: list(z.enum(TOKEN_CARRIERS, { error: `one of ${TOKEN_CARRIERS.join(', ')}` }), 'carriers').optional(),
-      realm: scalar('a text for WWW-Authenticate', 'wrong_value', (value) =>
-        /^[\x20\x21\x23-\x5b\x5d-\x7e]{1,64}$/.test(value)
-          ? parsed(value)
-          : refused('allowed are up to 64 printable ASCII characters without quotes and backslashes'),
-      ).optional(),
+      realm: realm.optional(),
     }).meta({ anyOf: [{ required: ['tokens'] }, { required: ['tokens_file'] }] }),
+    map('a map such as { type: mtls, ca: FILE, identities: [{ san: "DNS:NAME", name: NAME, roles: [ROLE] }] }', {
+      type: z.literal('mtls'),
+      ca: filePath,
+      crl: filePath.optional(),
+      identities: list(certificateIdentity, 'identities'),
+      realm: realm.optional(),
+    }),
+    map('a map such as { type: network, identities: [{ from: 192.168.1.7, name: NAME, roles: [ROLE] }] }', {
+      type: z.literal('network'),
+      identities: list(networkIdentity, 'identities'),
+      realm: realm.optional(),
+    }),
   ],
   { error: AUTHENTICATOR_FORM },
 );

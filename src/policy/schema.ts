@@ -9,7 +9,7 @@ import { z } from 'zod';
 import { DENIAL_REASONS } from '../denial.js';
 import { METHODS } from './methods.js';
 import { parsed, refused } from './parsed.js';
-import { authenticator, type token, tokens } from './schema-authenticators.js';
+import { authenticator, localIdentity, type token, tokens } from './schema-authenticators.js';
 import {
   address,
   bind,
@@ -142,6 +142,7 @@ const httpListener = map('a map with bind, upstream, authenticate and routes', {
   upstream_auth: upstreamAuth.optional(),
   strip_request_headers: list(fieldName, 'header field names').optional(),
   authenticate: names.optional(),
+  local_identity: localIdentity.optional(),
   routes: list(route, 'routes').meta({ description: 'In order; the first match wins, no match is denied' }),
   limits: limits.optional(),
   timeouts: timeouts.optional(),
@@ -150,6 +151,7 @@ const httpListener = map('a map with bind, upstream, authenticate and routes', {
   }).optional(),
   unsafe_plain_http: flag.optional(),
   unsafe_no_authentication: flag.optional(),
+  unsafe_network_identity: flag.optional(),
   unsafe_remote_upstream: flag.optional(),
 });
 

@@ -75,7 +75,6 @@ const LATER_KEYS: ReadonlySet<string> = new Set([
   'hsts',
   'inner',
   'limits',
-  'local_identity',
   'outbound',
   'proxy_protocol',
   'quota',
@@ -86,7 +85,7 @@ const LATER_KEYS: ReadonlySet<string> = new Set([
   'watch',
   'acme',
 ]);
-const LATER_TYPES: ReadonlySet<string> = new Set(['jwt', 'mtls', 'basic', 'network', 'tcp']);
+const LATER_TYPES: ReadonlySet<string> = new Set(['jwt', 'basic', 'tcp']);
 
 /**
  * What stands in for a required value that is broken or missing, so that the entry around it is still looked at.

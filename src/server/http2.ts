@@ -1,11 +1,11 @@
 import {
-  type Http2Server,
   type IncomingHttpHeaders,
   type ServerHttp2Session,
   type ServerHttp2Stream,
   constants,
   createServer,
 } from 'node:http2';
+import type { Socket } from 'node:net';
 import type { RawHead } from '../http/message.js';
 import type { HttpListener } from '../policy/policy.js';
 import type { Caller } from '../identity/caller.js';
@@ -24,13 +24,16 @@ const MOST_RESETS = 300;
 const RESETS_PER_SECOND = 30;
 
 export interface Http2Hooks {
-  /** By the address of the socket's other end. */
-  peerAt(remoteAddress: string | undefined): Caller | null;
   sessionOpened(session: ServerHttp2Session): void;
 }
 
-/** HTTP/2 for one listener. Connections are handed to it after TLS with `emit('connection', socket)`. */
-export function http2Server(listener: HttpListener, around: Surroundings, hooks: Http2Hooks): Http2Server {
+export interface Http2Speaker {
+  /** Takes over a connection whose TLS is up. */
+  accept(socket: Socket, peer: Caller): void;
+}
+
+/** HTTP/2 for one listener. */
+export function http2Server(listener: HttpListener, around: Surroundings, hooks: Http2Hooks): Http2Speaker {
   const server = createServer({
     maxHeaderListPairs: listener.limits.headFields * 2 + 32,
     maxSendHeaderBlockLength: 1024 * 1024,
@@ -45,9 +48,10 @@ export function http2Server(listener: HttpListener, around: Surroundings, hooks:
   });
   // A session shows its socket only through a proxy object, so the peer is kept by session.
   const peers = new WeakMap<object, Caller>();
+  /** Whose connection is being handed over: its session is made before that returns. */
+  let arriving: Caller | null = null;
   server.on('session', (session: ServerHttp2Session) => {
-    const peer = hooks.peerAt(session.socket.remoteAddress);
-    if (peer !== null) peers.set(session, peer);
+    if (arriving !== null) peers.set(session, arriving);
     superviseSession(session, listener.timeouts.keepAliveMs);
     hooks.sessionOpened(session);
   });
@@ -66,7 +70,13 @@ export function http2Server(listener: HttpListener, around: Surroundings, hooks:
       handle(listener, head, peer, answer, null, around);
     },
   );
-  return server;
+  return {
+    accept: (socket, peer) => {
+      arriving = peer;
+      server.emit('connection', socket);
+      arriving = null;
+    },
+  };
 }
 
 /** An idle connection is closed after the keep-alive time; one with open streams never is, however silent they are. */

@@ -2,13 +2,14 @@ import { constants as cryptoConstants } from 'node:crypto';
 import type { ServerHttp2Session } from 'node:http2';
 import { type AddressInfo, type Server, type Socket, createServer } from 'node:net';
 import type { Duplex } from 'node:stream';
-import { type TlsOptions, createServer as createTlsServer } from 'node:tls';
+import { type SecureContextOptions, type TLSSocket, type TlsOptions, createServer as createTlsServer } from 'node:tls';
 import type { DenialReason } from '../denial.js';
 import { peerAllowed } from '../gate/admit.js';
 import { formatAddress, parsePeerAddress } from '../net/address.js';
 import type { HttpListener, Listener, RedirectListener } from '../policy/policy.js';
 import type { SniContexts } from './certificate.js';
-import type { Caller } from '../identity/caller.js';
+import { clientCertificateOptions, readClientCertificate } from './client-certificate.js';
+import type { Caller, ClientCertificate } from '../identity/caller.js';
 import type { Surroundings } from './handle.js';
 import { type Http1Hooks, http1Server } from './http1.js';
 import { http2Server } from './http2.js';
@@ -20,6 +21,8 @@ export interface ConnectionEvents {
   closed(listener: string): void;
   refused(listener: string, reason: 'address_denied' | 'connections_exhausted', peer: string | null): void;
   tlsFailed(listener: string, peer: string | null, code: string): void;
+  /** A client certificate that OpenSSL does not accept, and its code for why. The connection goes on without it. */
+  certificateRefused(listener: string, peer: string | null, code: string): void;
   unreadable(
     listener: string,
     peer: Caller | null,
@@ -47,6 +50,14 @@ export const TLS_OPTIONS: Readonly<TlsOptions> = Object.freeze({
   secureOptions: cryptoConstants.SSL_OP_NO_RENEGOTIATION,
 });
 
+/** What every TLS context of a listener needs besides its certificate. */
+export function contextOptions(listener: HttpListener): SecureContextOptions {
+  const { clientCertificates } = listener;
+  return clientCertificates === null
+    ? {}
+    : clientCertificateOptions(clientCertificates, cryptoConstants.SSL_OP_NO_RENEGOTIATION);
+}
+
 /** Opens one listener of the policy. Rejects with the system's error when the address can't be had. */
 export async function openListener(
   listener: Listener,
@@ -56,8 +67,8 @@ export async function openListener(
 ): Promise<OpenListener> {
   const peers = new WeakMap<Duplex, Caller>();
   const peerOf = (socket: Duplex): Caller | null => peers.get(socket) ?? null;
-  const remember = (socket: Socket): Caller | null => {
-    const peer = peerAt(socket.remoteAddress);
+  const remember = (socket: Socket, certificate: ClientCertificate | null = null): Caller | null => {
+    const peer = peerAt(socket.remoteAddress, certificate);
     if (peer !== null) peers.set(socket, peer);
     return peer;
   };
@@ -74,8 +85,9 @@ export async function openListener(
     listener.type === 'http' ? speakHttp(listener, scheme, around, hooks) : speakRedirect(listener, around, hooks);
   const secure = tls === null || listener.type !== 'http' ? null : secureServer(listener, tls, events);
   secure?.on('secureConnection', (socket) => {
-    if (remember(socket) === null) socket.destroy();
-    else http.accept(socket, socket.alpnProtocol === 'h2');
+    const peer = remember(socket, certificateOf(socket, listener, events));
+    if (peer === null) socket.destroy();
+    else http.accept(socket, peer, socket.alpnProtocol === 'h2');
   });
 
   const front = createServer({ allowHalfOpen: true, noDelay: true, keepAlive: true, keepAliveInitialDelay: 60_000 });
@@ -99,7 +111,7 @@ export async function openListener(
       events.closed(listener.name);
     });
     if (secure !== null) secure.emit('connection', socket);
-    else http.accept(socket, false);
+    else http.accept(socket, peer, false);
   });
 
   await listen(front, listener.bind.host, listener.bind.port);
@@ -123,14 +135,23 @@ export async function openListener(
 }
 
 /** Null when the socket has already lost its other end. */
-function peerAt(remoteAddress: string | undefined): Caller | null {
+function peerAt(remoteAddress: string | undefined, certificate: ClientCertificate | null): Caller | null {
   const address = parsePeerAddress(remoteAddress);
-  return address === null ? null : { address, text: formatAddress(address), certificate: null };
+  return address === null ? null : { address, text: formatAddress(address), certificate };
+}
+
+/** What the client showed in its handshake, where it was asked to. */
+function certificateOf(socket: TLSSocket, listener: Listener, events: ConnectionEvents): ClientCertificate | null {
+  if (listener.type !== 'http' || listener.clientCertificates === null) return null;
+  const shown = readClientCertificate(socket);
+  if (shown.kind === 'none') return null;
+  if (shown.refusal !== null) events.certificateRefused(listener.name, socket.remoteAddress ?? null, shown.refusal);
+  return shown.certificate;
 }
 
 /** What takes connections over once they are let in (and their TLS is up). */
 interface Speaker {
-  accept(socket: Socket, http2: boolean): void;
+  accept(socket: Socket, peer: Caller, http2: boolean): void;
   drain(): void;
   /** Ends its timers. */
   stop(): void;
@@ -141,7 +162,6 @@ function speakHttp(listener: HttpListener, scheme: 'http' | 'https', around: Sur
   const plain = new Set<Socket>();
   const http1 = http1Server(listener, scheme, around, hooks);
   const http2 = http2Server(listener, around, {
-    peerAt,
     sessionOpened: (session) => {
       sessions.add(session);
       session.once('close', () => {
@@ -150,11 +170,11 @@ function speakHttp(listener: HttpListener, scheme: 'http' | 'https', around: Sur
     },
   });
   return {
-    accept: (socket, isHttp2) => {
+    accept: (socket, peer, isHttp2) => {
       if (isHttp2) {
         // A connection of many streams has no use for a half-close; left half open, it would outlive its client.
         socket.allowHalfOpen = false;
-        http2.emit('connection', socket);
+        http2.accept(socket, peer);
         return;
       }
       plain.add(socket);
@@ -206,6 +226,9 @@ function secureServer(
     ...TLS_OPTIONS,
     ...tls.defaultOptions(),
     ALPNProtocols: ['h2', 'http/1.1'],
+    // One that is not accepted does not end the handshake: other routes and credentials need none.
+    requestCert: listener.clientCertificates !== null,
+    rejectUnauthorized: false,
     handshakeTimeout: listener.timeouts.handshakeMs,
     SNICallback: (servername, callback) => {
       callback(null, tls.select(servername));

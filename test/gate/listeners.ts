@@ -156,6 +156,7 @@ export function listenerOf(parts: ListenerParts): HttpListener {
     position: NOWHERE,
     bind: { host: '127.0.0.1', port: 0, loopback: true, position: NOWHERE },
     hosts: parts.hosts === undefined ? null : new Set(parts.hosts),
+    local: null,
     tls: null,
     allowFrom: parts.allowFrom === undefined ? null : ranges(...parts.allowFrom),
     trustedProxies: ranges(...(parts.trustedProxies ?? [])),

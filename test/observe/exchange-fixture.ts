@@ -84,6 +84,7 @@ export function policyWith(routes: readonly Route[], version = 'abcdef123456'): 
     position: POSITION,
     bind: { host: '127.0.0.1', port: 7833, loopback: true, position: POSITION },
     hosts: null,
+    local: null,
     tls: null,
     allowFrom: null,
     trustedProxies: new CidrSet([]),

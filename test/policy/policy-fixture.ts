@@ -5,6 +5,7 @@
  *     # mode: tokens.yaml 0644        mode of a file ("policy" is the policy itself)
  *     # env: NAME=value               environment of the process
  *     # credentials: credentials      $CREDENTIALS_DIRECTORY, as a folder beside the policy
+ *     # gateways: 192.168.1.1         this machine's default gateways; "unknown": the kernel does not say
  */
 import { execFileSync } from 'node:child_process';
 import { chmod, cp, mkdir, mkdtemp, readFile, readdir, rm, writeFile } from 'node:fs/promises';
@@ -12,6 +13,7 @@ import { tmpdir } from 'node:os';
 import * as path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { generate } from 'selfsigned';
+import { revocationList } from './revocation-lists.js';
 import type { LoadOptions } from '../../src/policy/load.js';
 
 /** test/policies, seen from dist/test/policy. */
@@ -47,7 +49,12 @@ export async function preparePolicy(source: string): Promise<Fixture> {
   await chmod(file, 0o644);
 
   const env: NodeJS.ProcessEnv = { HOME: '/home/test' };
-  for (const [, kind, value] of text.matchAll(/^# (mode|env|credentials): (.*)$/gm)) {
+  let gateways: ReadonlySet<string> | null = new Set();
+  for (const [, kind, value] of text.matchAll(/^# (mode|env|credentials|gateways): (.*)$/gm)) {
+    if (kind === 'gateways') {
+      gateways = value === 'unknown' ? null : new Set((value ?? '').split(' '));
+      continue;
+    }
     const [first = '', second = ''] = (value ?? '').split(kind === 'env' ? '=' : ' ', 2);
     if (kind === 'env') env[first] = second;
     else if (kind === 'credentials') env['CREDENTIALS_DIRECTORY'] = path.join(folder, first);
@@ -56,7 +63,7 @@ export async function preparePolicy(source: string): Promise<Fixture> {
   return {
     folder,
     file,
-    options: { env, now: NOW, lookup },
+    options: { env, now: NOW, lookup, gateways: () => Promise.resolve(gateways) },
     clean: (dirty) => dirty.replaceAll(`${folder}/`, ''),
     remove: () => rm(folder, { recursive: true, force: true }),
   };
@@ -81,6 +88,29 @@ function certificates(): Promise<Record<string, string>> {
         notBeforeDate: new Date(Date.UTC(from, 0)),
         notAfterDate: new Date(Date.UTC(to, 0)),
       });
+    const authority = (
+      name: string,
+      from: number,
+      to: number,
+      ca?: { key: string; cert: string },
+    ): ReturnType<typeof generate> =>
+      generate([{ name: 'commonName', value: name }], {
+        keyType: 'ec',
+        algorithm: 'sha256',
+        notBeforeDate: new Date(Date.UTC(from, 0)),
+        notAfterDate: new Date(Date.UTC(to, 0)),
+        ...(ca === undefined ? {} : { ca }),
+        extensions: [
+          { name: 'basicConstraints', cA: true, critical: true },
+          { name: 'keyUsage', keyCertSign: true, cRLSign: true, critical: true },
+        ],
+      });
+    const [nodes, others, late] = await Promise.all([
+      authority('nodes', 2025, 2036),
+      authority('nodes', 2025, 2036),
+      authority('late', 2020, 2021),
+    ]);
+    const below = await authority('below', 2025, 2036, { key: nodes.private, cert: nodes.cert });
     const [queen, other, expired] = await Promise.all([pair(2025, 2036), pair(2025, 2036), pair(2020, 2021)]);
     return {
       'queen.crt': queen.cert,
@@ -89,6 +119,15 @@ function certificates(): Promise<Record<string, string>> {
       'expired.crt': expired.cert,
       'expired.key': expired.private,
       'both.pem': `${queen.cert}\n${queen.private}`,
+      'nodes-ca.pem': nodes.cert,
+      'nodes-ca.crl': revocationList('nodes', nodes.private, Date.UTC(2030, 0)),
+      'stale-ca.crl': revocationList('nodes', nodes.private, Date.UTC(2026, 0)),
+      'other-ca.crl': revocationList('nodes', others.private, Date.UTC(2030, 0)),
+      'two-ca.pem': `${nodes.cert}\n${others.cert}`,
+      'below-ca.pem': below.cert,
+      'below-ca.crl': revocationList('below', below.private, Date.UTC(2030, 0)),
+      'expired-ca.pem': late.cert,
+      'broken.crl': '-----BEGIN X509 CRL-----\nMIIBCDCB\n-----END X509 CRL-----\n',
       'broken.crt': 'this is no certificate\n',
       'encrypted.key':
         '-----BEGIN ENCRYPTED PRIVATE KEY-----\nMIHsMFcGCSqGSIb3DQEFDTBKMCkGCSqGSIb3DQEFDDAcBAg=\n-----END ENCRYPTED PRIVATE KEY-----\n',
