@@ -160,7 +160,14 @@ async function listening(
         throw error;
       },
     },
-    { opened: nothing, closed: nothing, refused: nothing, tlsFailed: nothing, unreadable: nothing },
+    {
+      opened: nothing,
+      closed: nothing,
+      refused: nothing,
+      tlsFailed: nothing,
+      certificateRefused: nothing,
+      unreadable: nothing,
+    },
   );
   t.after(async () => {
     underway.stop();
