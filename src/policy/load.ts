@@ -75,7 +75,7 @@ async function load(text: string, file: string, options: LoadOptions, before: re
   const { policy, errors, warnings } = compile(validated, {
     file,
     baseDir,
-    stateDir: stateDirectory(options.env),
+    stateDir: stateDirectory(options.env, file),
     version: createHash('sha256').update(text, 'utf8').digest('hex').slice(0, 12),
     now: options.now,
     material,
@@ -86,13 +86,17 @@ async function load(text: string, file: string, options: LoadOptions, before: re
   return { ok: true, policy, warnings };
 }
 
-/** `$STATE_DIRECTORY` is what systemd says (a list, of which the first is ours). */
-function stateDirectory(env: NodeJS.ProcessEnv): string {
+/**
+ * `$STATE_DIRECTORY` is what systemd says (a list, of which the first is ours). Elsewhere it has the name of the policy's
+ * file: one process has one directory, and a machine may run one for the queen and one for the hive.
+ */
+function stateDirectory(env: NodeJS.ProcessEnv, file: string): string {
   const systemd = env['STATE_DIRECTORY']?.split(':')[0];
   if (systemd !== undefined && path.isAbsolute(systemd)) return systemd;
+  const { name } = path.parse(file);
   const xdg = env['XDG_STATE_HOME'];
-  if (xdg !== undefined && path.isAbsolute(xdg)) return path.join(xdg, 'guardbee');
-  return path.join(env['HOME'] ?? homedir(), '.local', 'state', 'guardbee');
+  if (xdg !== undefined && path.isAbsolute(xdg)) return path.join(xdg, 'guardbee', name);
+  return path.join(env['HOME'] ?? homedir(), '.local', 'state', 'guardbee', name);
 }
 
 function decode(bytes: Buffer): string | null {

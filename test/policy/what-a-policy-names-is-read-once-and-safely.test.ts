@@ -183,9 +183,9 @@ test('a secret is taken out of the environment, and still there at a reload', as
 describe('the state directory', () => {
   const text = readFile(good('smallest'), 'utf8');
   for (const [env, expected] of [
-    [{ HOME: '/home/x' }, '/home/x/.local/state/guardbee'],
-    [{ HOME: '/home/x', XDG_STATE_HOME: '/state' }, '/state/guardbee'],
-    [{ HOME: '/home/x', XDG_STATE_HOME: 'relative' }, '/home/x/.local/state/guardbee'],
+    [{ HOME: '/home/x' }, '/home/x/.local/state/guardbee/p'],
+    [{ HOME: '/home/x', XDG_STATE_HOME: '/state' }, '/state/guardbee/p'],
+    [{ HOME: '/home/x', XDG_STATE_HOME: 'relative' }, '/home/x/.local/state/guardbee/p'],
     [
       { HOME: '/home/x', XDG_STATE_HOME: '/state', STATE_DIRECTORY: '/var/lib/guardbee:/var/lib/b' },
       '/var/lib/guardbee',
