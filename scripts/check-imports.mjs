@@ -35,6 +35,7 @@ export const HOUSE = {
 
   /** Files in pure folders that may do I/O all the same, and with what: the doors through which input comes. */
   doors: {
+    'identity/jwks.ts': ['node:dns', 'node:http', 'node:https'],
     'policy/load.ts': ['node:dns/promises', 'node:os'],
     'secret/files.ts': ['node:fs', 'node:fs/promises'],
   },
@@ -47,6 +48,7 @@ export const HOUSE = {
     '@redis/client': ['state'],
     commander: ['cli'],
     'ip-num': ['net'],
+    jose: ['identity'],
     pino: ['observe'],
     'prom-client': ['observe'],
     selfsigned: ['server'],

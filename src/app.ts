@@ -3,15 +3,18 @@ import { join } from 'node:path';
 import { DENIALS } from './denial.js';
 import type { ExchangeSink } from './exchange.js';
 import { proveWith } from './gate/decide.js';
+import { JwksSource, type JwksState } from './identity/jwks.js';
+import { JwtProver } from './identity/jwt.js';
+import { FileKeys, type KeySource } from './identity/key-source.js';
+import { POLICY_ALONE, type Provers } from './identity/provers.js';
+import { endedBy } from './identity/revocation.js';
 import { type Admin, createAdmin } from './observe/admin.js';
 import type { Log } from './observe/log.js';
 import { Metrics } from './observe/metrics.js';
-import type { ReadinessReport } from './observe/readiness.js';
+import type { ReadinessCheck, ReadinessReport } from './observe/readiness.js';
 import { AccessRecorder } from './observe/record.js';
 import { type Redactor, constant } from './observe/redact.js';
-import { POLICY_ALONE, type Provers } from './identity/provers.js';
-import { endedBy } from './identity/revocation.js';
-import type { HttpListener, Policy } from './policy/policy.js';
+import type { HttpListener, JwtAuthenticator, Policy } from './policy/policy.js';
 import { Upstreams } from './proxy/upstream.js';
 import { type SniContexts, createSniContexts, describeCertificate, ensureSelfSigned } from './server/certificate.js';
 import { type Exposure, ExposureWatch } from './server/exposure.js';
@@ -127,6 +130,7 @@ class Parts {
   #state: State | null = null;
   #underway: OpenExchanges | null = null;
   readonly #certificates = new Map<string, Date>();
+  readonly #jwks = new Map<string, JwksSource>();
 
   constructor(settings: AppSettings) {
     this.settings = settings;
@@ -145,8 +149,10 @@ class Parts {
     this.#state = state;
     const { revocations } = state;
     this.metrics.revocationStores(() => revocations.status);
+    const jwt = new JwtProver((authenticator) => this.#keysOf(authenticator), revocations);
     const provers: Provers = {
       ...POLICY_ALONE,
+      jwt: (...asked) => jwt.prove(...asked),
       ended: (identity, nowMs) => endedBy(revocations, identity, nowMs),
     };
     const underway = new OpenExchanges((identity, nowMs) => provers.ended(identity, nowMs));
@@ -175,6 +181,7 @@ class Parts {
         });
       },
     };
+    this.#fetchKeys();
     const events = this.#events(sink);
     for (const listener of policy.listeners) {
       const { host, port } = listener.bind;
@@ -191,6 +198,7 @@ class Parts {
   async stop(): Promise<void> {
     this.draining = true;
     this.#watch?.stop();
+    for (const source of this.#jwks.values()) source.stop();
     for (const open of this.open) open.destroy();
     await Promise.all(this.open.map((open) => open.ended));
     this.#underway?.stop();
@@ -227,6 +235,44 @@ class Parts {
       );
     }
     return contexts;
+  }
+
+  /** Begins to fetch the keys that are fetched; listening does not wait for them. */
+  #fetchKeys(): void {
+    const { policy, log } = this.settings;
+    for (const authenticator of policy.authenticators.values()) {
+      if (authenticator.type !== 'jwt' || authenticator.keys.kind !== 'url') continue;
+      const { name } = authenticator;
+      const source = new JwksSource({
+        url: authenticator.keys.url,
+        onFetched: (fetched) => {
+          const fields = { 'guardbee.authenticator': constant(name) };
+          if (fetched.ok) {
+            log.debug('jwks.fetched', 'keys were fetched', { ...fields, 'guardbee.keys': fetched.keys.length });
+          } else {
+            log.warn('jwks.failed', `the keys of authenticator "${name}" could not be fetched: ${fetched.fault}`, {
+              ...fields,
+              'guardbee.reason': constant(fetched.fault),
+            });
+          }
+        },
+      });
+      this.#jwks.set(name, source);
+      source.start();
+    }
+    this.metrics.watchJwks(() =>
+      [...this.#jwks].map(([authenticator, { state }]) => ({
+        authenticator,
+        ageSeconds: state.ageSeconds,
+        failures: state.failures,
+      })),
+    );
+  }
+
+  #keysOf({ name, keys }: JwtAuthenticator): KeySource {
+    const source = this.#jwks.get(name);
+    if (keys.kind === 'url' && source !== undefined) return source;
+    return new FileKeys(keys.kind === 'file' ? keys.keys : []);
   }
 
   #events(sink: ExchangeSink): ConnectionEvents {
@@ -364,6 +410,7 @@ class Parts {
           detail: constant(expired.length > 0 ? `expired: ${expired.map(([name]) => name).join(', ')}` : 'valid'),
         },
         ...(revocations === null ? [] : [revocations]),
+        ...[...this.#jwks].map(([name, { state }]) => keysCheck(name, state)),
         {
           name: 'draining',
           status: this.draining ? 'failed' : 'ok',
@@ -371,6 +418,20 @@ class Parts {
         },
       ],
     };
+  }
+}
+
+/** Stale keys still verify; without any nobody with a token gets in. */
+function keysCheck(name: string, { state, ageSeconds, fault }: JwksState): ReadinessCheck {
+  const age = `fetched ${String(Math.floor(ageSeconds))} s ago`;
+  const since = fault === null ? '' : `, last attempt: ${fault}`;
+  switch (state) {
+    case 'fresh':
+      return { name: `jwks:${name}`, status: 'ok', detail: constant(`${age}${since}`) };
+    case 'stale':
+      return { name: `jwks:${name}`, status: 'unknown', detail: constant(`stale, ${age}${since}`) };
+    case 'never_loaded':
+      return { name: `jwks:${name}`, status: 'failed', detail: constant(`never loaded${since}`) };
   }
 }
 

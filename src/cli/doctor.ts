@@ -181,6 +181,7 @@ function secretFiles(reference: Reference): string[] {
     case 'secret':
     case 'token':
       return 'file' in reference.reference ? [reference.reference.file] : [];
+    case 'key_file':
     case 'host':
     case 'client_authority':
     case 'gateways':

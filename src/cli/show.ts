@@ -9,6 +9,7 @@ import type {
   Bind,
   Holder,
   HttpListener,
+  JwtAuthenticator,
   Listener,
   ListenerLimits,
   MtlsAuthenticator,
@@ -200,6 +201,7 @@ class Showing {
   #authenticator(authenticator: Authenticator): Shown {
     if (authenticator.type === 'mtls') return mtls(authenticator);
     if (authenticator.type === 'network') return network(authenticator);
+    if (authenticator.type === 'jwt') return jwt(authenticator);
     // The other kinds come with the readers of their entries.
     if (authenticator.type !== 'bearer') return { type: authenticator.type };
     const written = this.#written?.authenticators?.[authenticator.name];
@@ -213,6 +215,34 @@ class Showing {
       realm: authenticator.realm,
     };
   }
+}
+
+function jwt(authenticator: JwtAuthenticator): Shown {
+  const { keys, revocation, rolesMap, maxAgeMs, clockToleranceMs, rolesFrom, permissionsFrom } = authenticator;
+  return {
+    type: authenticator.type,
+    issuer: authenticator.issuer,
+    audience: authenticator.audiences,
+    jwks: keys.kind === 'url' ? { url: keys.url } : keys.from === 'jwks' ? { file: keys.file } : undefined,
+    public_key: keys.kind === 'file' && keys.from === 'public_key' ? { file: keys.file } : undefined,
+    algorithms: authenticator.algorithms,
+    clock_tolerance: clockToleranceMs === 0 ? 'none' : duration(clockToleranceMs),
+    max_age: maxAgeMs === null ? undefined : duration(maxAgeMs),
+    name_from: authenticator.nameFrom,
+    roles_from: rolesFrom ?? undefined,
+    permissions_from: permissionsFrom ?? undefined,
+    roles_map: rolesMap === null ? undefined : Object.fromEntries(rolesMap),
+    carriers: [...authenticator.carriers],
+    realm: authenticator.realm,
+    revocation:
+      revocation === null
+        ? 'none'
+        : {
+            store: revocation.store,
+            key: revocation.key ?? undefined,
+            on_unavailable: revocation.onUnavailable,
+          },
+  };
 }
 
 /** `local_identity` stands at the listener, and is no entry of a list. */

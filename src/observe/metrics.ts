@@ -30,6 +30,14 @@ export interface RevocationStoreStatus {
   readonly entries: number;
 }
 
+/** The keys of an authenticator, as `identity/jwks` has them. */
+export interface JwksFigures {
+  readonly authenticator: string;
+  /** Since they were last fetched; NaN before that. */
+  readonly ageSeconds: number;
+  readonly failures: number;
+}
+
 export type AbortCause = 'client' | 'deadline' | 'upstream';
 
 /** Every 10 ms, which is the default, would wake an idle process a hundred times a second. */
@@ -111,6 +119,7 @@ export class Metrics {
   );
   #policyVersion = '';
   #revocationStores: () => ReadonlyMap<string, RevocationStoreStatus> = () => new Map();
+  #jwks: () => readonly JwksFigures[] = () => [];
 
   constructor(options: MetricsOptions) {
     this.#options = { version: options.version, log: options.log };
@@ -196,6 +205,11 @@ export class Metrics {
 
   certificateExpires(listener: string, notAfter: Date): void {
     this.#listener(listener).certificateNotAfter = notAfter.getTime() / 1000;
+  }
+
+  /** @param read asked at every scrape */
+  watchJwks(read: () => readonly JwksFigures[]): void {
+    this.#jwks = read;
   }
 
   #observeUpstream(name: string, upstreamMs: number | null, outcome: Outcome): void {
@@ -354,6 +368,22 @@ export class Metrics {
     into.gauge('revocations', 'Revocations that this process knows of.', ['store'], (put) => {
       for (const [store, { entries }] of this.#revocationStores()) put([store], entries);
     });
+    into.gauge(
+      'jwks_age_seconds',
+      'Since the keys of an authenticator were last fetched; NaN if they never were.',
+      ['authenticator'],
+      (put) => {
+        for (const { authenticator, ageSeconds } of this.#jwks()) put([authenticator], ageSeconds);
+      },
+    );
+    into.counter(
+      'jwks_refresh_failures_total',
+      'Fetches of keys that gave none; those from before go on to count.',
+      ['authenticator'],
+      (put) => {
+        for (const { authenticator, failures } of this.#jwks()) put([authenticator], failures);
+      },
+    );
     into.gauge('policy_info', 'The policy in force.', ['version'], (put) => {
       put([this.#policyVersion], 1);
     });

@@ -2,7 +2,14 @@ import type { Printable } from './redact.js';
 
 /** What `/readyz` looks at. */
 export type ReadinessCheckName =
-  'policy' | 'listeners' | 'upstream_exposure' | 'certificates' | 'revocations' | 'draining';
+  | 'policy'
+  | 'listeners'
+  | 'upstream_exposure'
+  | 'certificates'
+  | 'revocations'
+  /** The keys of an authenticator, by its name. */
+  | `jwks:${string}`
+  | 'draining';
 
 export interface ReadinessCheck {
   readonly name: ReadinessCheckName;

@@ -1,4 +1,5 @@
 import * as path from 'node:path';
+import { compileJwt } from './compile-jwt.js';
 import { compileMtls } from './compile-mtls.js';
 import { compileNetwork } from './compile-network.js';
 import type { Draft } from './draft.js';
@@ -18,8 +19,10 @@ export interface CompiledAuthenticators {
   readonly tokens: readonly TokenEntry[];
   /** Everyone whom a certificate or an address stands for. */
   readonly holders: readonly Holder[];
-  /** Authenticator name → what any of its tokens or identities is granted. */
+  /** Authenticator name → what any of its credentials is granted. */
   readonly grants: ReadonlyMap<string, ReadonlySet<string>>;
+  /** Roles that a token of an issuer may turn out to have. */
+  readonly claimedRoles: ReadonlySet<string>;
 }
 
 type BearerEntry = Extract<AuthenticatorEntry, { type: 'bearer' }>;
@@ -30,6 +33,8 @@ interface Context {
   readonly material: Material;
   readonly findings: Findings;
   readonly now: number;
+  /** Absolute; where relative paths begin. */
+  readonly baseDir: string;
 }
 
 export function compileAuthenticators(file: PolicyFile, tree: Draft, context: Context): CompiledAuthenticators {
@@ -37,9 +42,17 @@ export function compileAuthenticators(file: PolicyFile, tree: Draft, context: Co
   const tokens: TokenEntry[] = [];
   const holders: Holder[] = [];
   const grants = new Map<string, ReadonlySet<string>>();
+  const claimedRoles = new Set<string>();
   for (const [name, entry] of Object.entries(file.authenticators ?? {})) {
     const node = tree.at(['authenticators', name]);
     if (node === null) continue;
+    if (entry.type === 'jwt') {
+      const jwt = compileJwt(name, entry, node, context);
+      byName.set(name, jwt.authenticator);
+      grants.set(name, jwt.grants);
+      for (const role of jwt.roles) claimedRoles.add(role);
+      continue;
+    }
     if (entry.type !== 'bearer') {
       const named =
         entry.type === 'mtls' ? compileMtls(name, entry, node, context) : compileNetwork(name, entry, node, context);
@@ -59,7 +72,7 @@ export function compileAuthenticators(file: PolicyFile, tree: Draft, context: Co
       tokens: new TokenTable(own),
     });
   }
-  return { byName, tokens, holders, grants };
+  return { byName, tokens, holders, grants, claimedRoles };
 }
 
 function compileTokens(authenticator: string, entry: BearerEntry, node: Draft, context: Context): TokenEntry[] {

@@ -481,7 +481,17 @@ class ListenerCompilation {
   #checkCarriers(authenticator: Authenticator, others: readonly Authenticator[], node: Draft | null): void {
     for (const other of others) {
       const shared = [...authenticator.carriers].filter((carrier) => other.carriers.has(carrier));
-      if (shared.length === 0) continue;
+      if (shared.length === 0 || canBeToldApart(authenticator, other)) continue;
+      if (authenticator.type === 'jwt' && other.type === 'jwt') {
+        this.#findings.error(
+          'ambiguous_authenticators',
+          node,
+          'value',
+          `${show(other.name)} and ${show(authenticator.name)} both read ${either(shared)} and have one issuer, so a token there would have two judges`,
+          'give them other issuers or carriers, or write one with a list of audiences',
+        );
+        return;
+      }
       this.#findings.error(
         'ambiguous_authenticators',
         node,
@@ -636,6 +646,15 @@ function clientCertificatesOf(table: RouteTable): MtlsAuthenticator | null {
     if (found !== undefined) return found;
   }
   return null;
+}
+
+/**
+ * By the shape of the credential, or by the issuer it names; `identity/authenticate` picks by the same. What has the shape
+ * of a JWT goes to a JWT's judge, whatever tokens of that shape a bearer authenticator may hold.
+ */
+function canBeToldApart(one: Authenticator, other: Authenticator): boolean {
+  if (one.type === 'jwt' && other.type === 'jwt') return one.issuer !== other.issuer;
+  return (one.type === 'jwt' && other.type === 'bearer') || (one.type === 'bearer' && other.type === 'jwt');
 }
 
 function methodsOf(route: RouteEntry): ReadonlySet<string> | null {

@@ -53,7 +53,7 @@ export function compile(validated: Validated<PolicyFile>, surroundings: Surround
   const names = declaredNames(validated, material);
   checkRoles(tree, names, findings);
   const roles = new Map(Object.entries(file.roles ?? {}).map(([role, held]) => [role, [...new Set(held)]] as const));
-  const authenticators = compileAuthenticators(file, tree, { roles, names, material, findings, now });
+  const authenticators = compileAuthenticators(file, tree, { roles, names, material, findings, now, baseDir });
   const { listeners, upstreams } = compileListeners(file, tree, { authenticators, roles, names, material, findings });
   if (listeners.length === 0 && tree.get('listeners')?.tainted === false) {
     findings.error('missing_key', tree.get('listeners'), 'key', 'found an empty map, needed is one listener at least');
@@ -61,7 +61,8 @@ export function compile(validated: Validated<PolicyFile>, surroundings: Surround
   checkAdmin(file, tree, findings);
   findDuplicateBinds(bindsOf(file, tree), findings);
   const known = [...authenticators.tokens, ...authenticators.holders, ...localHolders(listeners)];
-  warnUnheldRoles(tree, names, new Set(known.flatMap((one) => one.roles)), findings);
+  const held = new Set([...known.flatMap((one) => one.roles), ...authenticators.claimedRoles]);
+  warnUnheldRoles(tree, names, held, findings);
   const redis = compileRedis(file, tree, material, findings);
   checkRevocation(tree, authenticators.byName, findings);
   const tests = compileTests(file, tree, listeners, names, findings);

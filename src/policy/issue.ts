@@ -67,6 +67,8 @@ export const ISSUES = Object.freeze({
   bad_revocation_list: 'policy',
   mtls_without_tls: 'policy',
   certificate_missing: 'secret',
+  bad_key: 'policy',
+  key_missing: 'secret',
   test_failed: 'policy',
   bind_without_tls: 'bind',
   bind_without_authentication: 'bind',

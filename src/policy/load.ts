@@ -25,6 +25,8 @@ import { policySchema, tokensFileSchema } from './schema.js';
 import type { SecretReference, TokensFile } from './schema.js';
 import { issueAt, validate } from './validate.js';
 import type { Validated } from './validate.js';
+import { LARGEST_KEY_SET, readJwkSet, readPublicKeyPem } from './verification-key.js';
+import type { VerificationKey } from './verification-key.js';
 
 export interface LoadOptions {
   /** Secrets named by `{ env: NAME }` are taken out of it. */
@@ -195,6 +197,7 @@ class Gathering {
   async run(all: readonly Reference[]): Promise<Material> {
     const tokensFiles = new Map<Draft, Validated<TokensFile>>();
     const certificates = new Map<Draft, CertificatePair>();
+    const keyFiles = new Map<Draft, readonly VerificationKey[]>();
     const secrets = new Map<Draft, Buffer>();
     const digests = new Map<Draft, string>();
     const hosts = new Map<string, HostLookup>();
@@ -209,6 +212,11 @@ class Gathering {
             tokensFiles.set(one.node, read);
             const named = tokenReferences(read.value?.tokens ?? [], read.tree?.get('tokens') ?? null);
             await Promise.all(named.map(async (token) => await this.#digest(token, path.dirname(one.file), digests)));
+            return;
+          }
+          case 'key_file': {
+            const keys = await this.#readKeys(one.node, one.from, one.file);
+            if (keys !== null) keyFiles.set(one.node, keys);
             return;
           }
           case 'certificate': {
@@ -237,7 +245,7 @@ class Gathering {
         }
       }),
     );
-    return { tokensFiles, certificates, secrets, digests, hosts, clientAuthorities, gateways };
+    return { tokensFiles, certificates, keyFiles, secrets, digests, hosts, clientAuthorities, gateways };
   }
 
   #resolve(file: string): string {
@@ -278,6 +286,25 @@ class Gathering {
     const validated = validate(document, tokensFileSchema);
     for (const issue of validated.issues) this.errors.push(issue);
     return validated;
+  }
+
+  /** Public, so anyone may read it; but whoever changes it makes tokens. */
+  async #readKeys(node: Draft, from: 'jwks' | 'public_key', file: string): Promise<readonly VerificationKey[] | null> {
+    const { bytes, fault } = await readFile(this.#resolve(file), 'trusted', LARGEST_KEY_SET, this.#reader);
+    const called = `the file ${show(this.#called(file))}`;
+    if (fault?.kind === 'too_open') {
+      const what = `${called}: ${describeFault(fault)}, and with it who can make tokens`;
+      this.#error('file_writable', node, what, fault.fix);
+    } else if (fault?.kind === 'too_large') {
+      this.#error('bad_key', node, `${called}: it is larger than ${LARGEST_KEY_SET / 1024} KiB`);
+    } else if (fault !== null) {
+      this.#error('key_missing', node, `${called}: ${describeFault(fault)}`);
+    }
+    if (bytes === null) return null;
+    const keys = from === 'jwks' ? readJwkSet(bytes) : readPublicKeyPem(bytes);
+    if (keys.ok) return keys.value;
+    this.#error('bad_key', node, `${called}: ${keys.problem}`, keys.hint);
+    return null;
   }
 
   async #readCertificate(node: Draft, cert: string, key: string): Promise<CertificatePair | null> {

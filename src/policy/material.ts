@@ -10,12 +10,15 @@ import type {
   TokensFile,
   UpstreamAuthEntry,
 } from './schema.js';
+import type { JwtEntry } from './schema-jwt.js';
 import type { ParsedUpstream } from './upstream.js';
 import type { Validated } from './validate.js';
+import type { VerificationKey } from './verification-key.js';
 
 /** The node is that of the value that names it: an issue about the file stands there. */
 export type Reference =
   | { readonly kind: 'tokens_file'; readonly node: Draft; readonly file: string }
+  | { readonly kind: 'key_file'; readonly node: Draft; readonly from: 'jwks' | 'public_key'; readonly file: string }
   | { readonly kind: 'certificate'; readonly node: Draft; readonly cert: string; readonly key: string }
   | { readonly kind: 'secret'; readonly node: Draft; readonly reference: SecretReference }
   /** A token of callers: only its digest is kept. */
@@ -34,6 +37,8 @@ export type HostLookup =
 export interface Material {
   readonly tokensFiles: ReadonlyMap<Draft, Validated<TokensFile>>;
   readonly certificates: ReadonlyMap<Draft, CertificatePair>;
+  /** Public keys that tokens are verified with; by the node of the file's name. */
+  readonly keyFiles: ReadonlyMap<Draft, readonly VerificationKey[]>;
   /** Bytes of a secret, checked, without the line end. */
   readonly secrets: ReadonlyMap<Draft, Buffer>;
   /** SHA-256 of the tokens that stand elsewhere, 64 lowercase hex digits; those of a tokens file too. */
@@ -49,6 +54,7 @@ export interface Material {
 export const NO_MATERIAL: Material = {
   tokensFiles: new Map(),
   certificates: new Map(),
+  keyFiles: new Map(),
   secrets: new Map(),
   digests: new Map(),
   hosts: new Map(),
@@ -86,6 +92,8 @@ export function references(validated: Validated<PolicyFile>): Reference[] {
       found.push(...tokenReferences(authenticator.tokens ?? [], node?.get('tokens') ?? null));
     } else if (authenticator.type === 'mtls' && node !== null) {
       found.push({ kind: 'client_authority', node, ca: authenticator.ca, crl: authenticator.crl ?? null });
+    } else if (authenticator.type === 'jwt') {
+      keyReferences(authenticator, node, found);
     }
   }
   if (Object.values(value.authenticators ?? {}).some(({ type }) => type === 'network'))
@@ -101,6 +109,14 @@ export function tokenReferences(tokens: readonly TokenEntryInFile[], list: Draft
     if (token.token === undefined || token.sha256 !== undefined || node === null) return [];
     return [{ kind: 'token', node, reference: token.token }];
   });
+}
+
+function keyReferences(entry: JwtEntry, node: Draft | null, found: Reference[]): void {
+  const jwks = entry.jwks !== undefined && 'file' in entry.jwks ? entry.jwks.file : undefined;
+  for (const [from, file] of [['jwks', jwks] as const, ['public_key', entry.public_key?.file] as const]) {
+    const fileNode = node?.at([from, 'file']) ?? null;
+    if (file !== undefined && fileNode !== null) found.push({ kind: 'key_file', node: fileNode, from, file });
+  }
 }
 
 function tlsReferences(tls: TlsEntry | undefined, node: Draft | null, found: Reference[]): void {

@@ -31,6 +31,8 @@ export function declaredNames(validated: Validated<PolicyFile>, material: Materi
   let allTokens = true;
   if (tree?.dropped.has('authenticators') === true) allTokens = allPermissions = false;
   for (const authenticator of tree?.get('authenticators')?.entries.values() ?? []) {
+    // What is broken in it may be where its roles come from.
+    if (authenticator.get('type')?.value === 'jwt' && authenticator.tainted) allTokens = false;
     const lists: (Draft | null)[] = [authenticator.get('tokens'), authenticator.get('identities')];
     if (authenticator.declares('tokens_file')) {
       const file = authenticator.get('tokens_file');

@@ -7,8 +7,10 @@ import type { Secret } from '../secret/secret.js';
 import type { CertificateTable } from './certificate-table.js';
 import type { ClientAuthority } from './client-authority.js';
 import type { Issue } from './issue.js';
+import type { JwsAlgorithm } from './jws-algorithms.js';
 import type { RouteTable } from './route-table.js';
 import type { TokenTable } from './token-table.js';
+import type { VerificationKey } from './verification-key.js';
 
 export interface Policy {
   /** First 12 hex digits of the SHA-256 of the policy's text: names the policy in logs. */
@@ -239,7 +241,7 @@ export interface JwtAuthenticator extends AuthenticatorBase {
   /** Any one of them in `aud` is enough. Never empty. */
   readonly audiences: readonly string[];
   /** JWS `alg` values; which of them a key may be used with is pinned by the key's own type. Never empty. */
-  readonly algorithms: readonly string[];
+  readonly algorithms: readonly JwsAlgorithm[];
   readonly keys: JwtKeys;
   readonly clockToleranceMs: number;
   /** Oldest a token may be, by `iat`, which is then mandatory. Null: as old as its `exp` lets it. */
@@ -249,20 +251,26 @@ export interface JwtAuthenticator extends AuthenticatorBase {
   /** Claims that hold roles and permissions, as a list or as one text with blanks. Null: none do. */
   readonly rolesFrom: readonly string[] | null;
   readonly permissionsFrom: readonly string[] | null;
-  /** What the issuer calls a role → what the policy calls it. Null: they are called the same. */
+  /** What the issuer calls a role → what the policy calls it; what is not in it is no role. Null: they are called the same. */
   readonly rolesMap: ReadonlyMap<string, string> | null;
   /** Role name → permissions, of the policy: names that are no role here are nobody's. */
   readonly roles: ReadonlyMap<string, readonly string[]>;
+  /** Permissions that the policy knows: all that a claim can give. */
+  readonly permissions: ReadonlySet<string>;
   /** Null: nothing is ever revoked. */
   readonly revocation: RevocationSettings | null;
 }
 
 export type JwtKeys =
   | { readonly kind: 'url'; readonly url: string }
-  /** A JWK Set as it stood in the file. */
-  | { readonly kind: 'set'; readonly file: string; readonly text: string }
-  /** One public key (SPKI) or certificate in PEM. */
-  | { readonly kind: 'pem'; readonly file: string; readonly text: string };
+  /** Read from a JWK Set (`jwks`), or from PEM (`public_key`). Empty only where files were not to be read. */
+  | {
+      readonly kind: 'file';
+      readonly from: 'jwks' | 'public_key';
+      /** Absolute path. */
+      readonly file: string;
+      readonly keys: readonly VerificationKey[];
+    };
 
 export interface RevocationSettings {
   readonly store: 'embedded' | 'shared';

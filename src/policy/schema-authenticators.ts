@@ -4,7 +4,8 @@ import { CN_FORM, SAN_FORM, SPKI_FORM, parseCommonName, parseSan, parseSpkiPin }
 import { NETWORK_HOST_FORM, parseNetworkHost } from './network-host.js';
 import { parsed, refused } from './parsed.js';
 import { TOKEN_CARRIERS } from './policy.js';
-import { date, filePath, list, map, name, names, scalar, secret } from './schema-scalars.js';
+import { jwtAuthenticator } from './schema-jwt.js';
+import { date, filePath, list, map, name, names, realm, scalar, secret } from './schema-scalars.js';
 
 const EMPTY_DIGEST = 'e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855';
 const HASH = 'run "guardbee token hash", give it the token, and paste what it prints';
@@ -41,12 +42,6 @@ export const token = map('a map such as { name: NAME, sha256: DIGEST, roles: [RO
 });
 
 export const tokens = list(token, 'tokens');
-
-const realm = scalar('a text for WWW-Authenticate', 'wrong_value', (value) =>
-  /^[\x20\x21\x23-\x5b\x5d-\x7e]{1,64}$/.test(value)
-    ? parsed(value)
-    : refused('allowed are up to 64 printable ASCII characters without quotes and backslashes'),
-);
 
 const GRANTED = [{ required: ['roles'] }, { required: ['permissions'] }];
 
@@ -86,6 +81,7 @@ export const authenticator = z.discriminatedUnion(
       carriers: list(z.enum(TOKEN_CARRIERS, { error: `one of ${TOKEN_CARRIERS.join(', ')}` }), 'carriers').optional(),
       realm: realm.optional(),
     }).meta({ anyOf: [{ required: ['tokens'] }, { required: ['tokens_file'] }] }),
+    jwtAuthenticator,
     map('a map such as { type: mtls, ca: FILE, identities: [{ san: "DNS:NAME", name: NAME, roles: [ROLE] }] }', {
       type: z.literal('mtls'),
       ca: filePath,

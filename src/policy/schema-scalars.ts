@@ -153,6 +153,13 @@ export const text = (form: string, most: number) =>
     return parsed(value);
   });
 
+const REALM_FORM = 'a text for WWW-Authenticate';
+export const realm = scalar(REALM_FORM, 'wrong_value', (value) =>
+  /^[\x20\x21\x23-\x5b\x5d-\x7e]{1,64}$/.test(value)
+    ? parsed(value)
+    : refused('allowed are up to 64 printable ASCII characters without quotes and backslashes'),
+);
+
 export const SECRET_FORM =
   'a reference to a secret: { file: PATH }, { credential: NAME }, { env: NAME } or { env_file: NAME }; a secret never stands inline';
 const variable = scalar('the name of an environment variable', 'bad_name', (value) =>

@@ -79,13 +79,12 @@ const LATER_KEYS: ReadonlySet<string> = new Set([
   'proxy_protocol',
   'quota',
   'rate',
-  'revocation',
   'safe',
   'sessions',
   'watch',
   'acme',
 ]);
-const LATER_TYPES: ReadonlySet<string> = new Set(['jwt', 'basic', 'tcp']);
+const LATER_TYPES: ReadonlySet<string> = new Set(['basic', 'tcp']);
 
 /**
  * What stands in for a required value that is broken or missing, so that the entry around it is still looked at.
@@ -99,6 +98,8 @@ const STAND_INS: readonly { readonly path: readonly string[]; readonly value: (s
   { path: ['listeners', '*', 'routes', '*', 'name'], value: (serial) => `stand-in-${serial}` },
   { path: ['listeners', '*', 'routes', '*', 'path'], value: () => '/' },
   { path: ['authenticators', '*', 'type'], value: () => 'bearer' },
+  { path: ['authenticators', '*', 'issuer'], value: (serial) => `stand-in-${serial}` },
+  { path: ['authenticators', '*', 'audience'], value: () => 'stand-in' },
   { path: ['authenticators', '*', 'tokens', '*', 'name'], value: (serial) => `stand-in-${serial}` },
   { path: ['authenticators', '*', 'tokens', '*', 'sha256'], value: (serial) => serial.toString(16).padStart(64, '0') },
   { path: ['tokens', '*', 'name'], value: (serial) => `stand-in-${serial}` },
@@ -454,6 +455,10 @@ function hintForMissing(key: string, allowed: string): string | undefined {
       return 'write routes: [{ name: rest, path: /**, require: PERMISSION }]';
     case 'type':
       return allowed.includes(' ') ? undefined : `write type: ${allowed}`;
+    case 'issuer':
+      return 'write issuer: URL, as iss of the tokens says it; tokens of other issuers are refused';
+    case 'audience':
+      return 'write audience: NAME, as aud of the tokens says it; tokens meant for others are refused';
     case 'sha256':
       return 'run "guardbee token new", and paste what it prints';
     default:

@@ -31,7 +31,8 @@ function sso(issuer: string, revocation: RevocationSettings): JwtAuthenticator {
     rolesFrom: null,
     permissionsFrom: null,
     rolesMap: null,
-    roles: new Map(),
+    permissions: new Set(),
+  roles: new Map(),
     revocation,
   };
 }

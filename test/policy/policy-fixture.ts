@@ -8,6 +8,7 @@
  *     # gateways: 192.168.1.1         this machine's default gateways; "unknown": the kernel does not say
  */
 import { execFileSync } from 'node:child_process';
+import { generateKeyPairSync } from 'node:crypto';
 import { chmod, cp, mkdir, mkdtemp, readFile, readdir, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import * as path from 'node:path';
@@ -119,6 +120,7 @@ function certificates(): Promise<Record<string, string>> {
       'expired.crt': expired.cert,
       'expired.key': expired.private,
       'both.pem': `${queen.cert}\n${queen.private}`,
+      ...tokenKeys(),
       'nodes-ca.pem': nodes.cert,
       'nodes-ca.crl': revocationList('nodes', nodes.private, Date.UTC(2030, 0)),
       'stale-ca.crl': revocationList('nodes', nodes.private, Date.UTC(2026, 0)),
@@ -134,4 +136,33 @@ function certificates(): Promise<Record<string, string>> {
     };
   })();
   return made;
+}
+
+/** What a jwt authenticator may be told to verify with, and what it may not. */
+function tokenKeys(): Record<string, string> {
+  const ec = generateKeyPairSync('ec', { namedCurve: 'P-256' });
+  const rsa = generateKeyPairSync('rsa', { modulusLength: 2048 });
+  const short = generateKeyPairSync('rsa', { modulusLength: 1024 });
+  const koblitz = generateKeyPairSync('ec', { namedCurve: 'secp256k1' });
+  const pem = (key: typeof ec.publicKey): string => key.export({ type: 'spki', format: 'pem' }) as string;
+  const jwk = (key: typeof ec.publicKey): object => key.export({ format: 'jwk' });
+  const set = (...keys: readonly object[]): string => JSON.stringify({ keys });
+  return {
+    'ec.pem': pem(ec.publicKey),
+    'rsa.pem': pem(rsa.publicKey),
+    'two.pem': pem(ec.publicKey) + pem(rsa.publicKey),
+    'short.pem': pem(short.publicKey),
+    'koblitz.pem': pem(koblitz.publicKey),
+    'private.pem': ec.privateKey.export({ type: 'pkcs8', format: 'pem' }) as string,
+    'keys.json': set(
+      { ...jwk(ec.publicKey), kid: 'a', use: 'sig' },
+      { ...jwk(rsa.publicKey), kid: 'b', alg: 'RS256' },
+      { ...jwk(rsa.publicKey), kid: 'c', use: 'enc' },
+    ),
+    'one-key.json': JSON.stringify(jwk(ec.publicKey)),
+    'private.json': set(jwk(ec.privateKey)),
+    'symmetric.json': set(jwk(ec.publicKey), { kty: 'oct', k: 'c2VjcmV0', kid: 'hunter2' }),
+    'twice.json': '{"keys":[],"keys":[]}',
+    'nothing.json': set({ ...jwk(rsa.publicKey), use: 'enc' }),
+  };
 }

@@ -7,6 +7,7 @@ const MAY_REVEAL: readonly string[] = [
   // What a caller showed, for the one who proves it; the shape of a JWT picks who that is.
   'identity/credential.ts',
   'identity/jwt-shape.ts',
+  'identity/jwt.ts',
   // The credential that is shown to the upstream.
   'proxy/request-head.ts',
   // OpenSSL takes the key as text; a new one is written to its file.
