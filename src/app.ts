@@ -8,6 +8,7 @@ import { JwtProver } from './identity/jwt.js';
 import { FileKeys, type KeySource } from './identity/key-source.js';
 import { POLICY_ALONE, type Provers } from './identity/provers.js';
 import { endedBy } from './identity/revocation.js';
+import { SessionProver } from './identity/session-prover.js';
 import { type Admin, createAdmin } from './observe/admin.js';
 import type { Log } from './observe/log.js';
 import { Metrics } from './observe/metrics.js';
@@ -22,6 +23,8 @@ import type { Surroundings } from './server/handle.js';
 import { type ConnectionEvents, type OpenListener, contextOptions, openListener } from './server/listener.js';
 import { OpenExchanges } from './server/open-exchanges.js';
 import { State } from './server/state.js';
+import { sessionRings } from './server/session-key.js';
+import { SessionPages } from './server/session-pages.js';
 import { VERSION } from './version.js';
 
 /** The address is taken, or may not be taken by this user. */
@@ -71,7 +74,7 @@ export class App {
     }));
   }
 
-  /** @throws AddressError, CertificateError, StateInUseError, StateError */
+  /** @throws AddressError, CertificateError, SessionKeyError, StateInUseError, StateError */
   static async start(settings: AppSettings): Promise<App> {
     const parts = new Parts(settings);
     try {
@@ -150,9 +153,11 @@ class Parts {
     const { revocations } = state;
     this.metrics.revocationStores(() => revocations.status);
     const jwt = new JwtProver((authenticator) => this.#keysOf(authenticator), revocations);
+    const sessions = new SessionProver(await sessionRings(policy), revocations);
     const provers: Provers = {
       ...POLICY_ALONE,
       jwt: (...asked) => jwt.prove(...asked),
+      session: (...asked) => sessions.prove(...asked),
       ended: (identity, nowMs) => endedBy(revocations, identity, nowMs),
     };
     const underway = new OpenExchanges((identity, nowMs) => provers.ended(identity, nowMs));
@@ -173,6 +178,7 @@ class Parts {
       clock: { now: () => Date.now(), ticks: () => performance.now() },
       prove: proveWith(provers),
       open: underway,
+      sessionPages: new SessionPages(sessions, provers, revocations),
       draining: () => this.draining,
       broke: (error, requestId) => {
         log.error('request.broke', 'a request failed inside guardbee', {

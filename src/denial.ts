@@ -61,6 +61,14 @@ export const DENIALS = Object.freeze({
   credential_revoked: row(401, 'The credential is no longer valid', 'invalid_token'),
   credential_unverifiable: row(503, 'The credential cannot be checked at present', 'none', 'warn'),
   cross_site: row(403, 'This request came from another site'),
+  // Sessions.
+  login_malformed: row(400, 'The login form could not be read'),
+  login_too_large: row(413, 'The login form is too large'),
+  login_type_unsupported: row(415, 'A login form is application/x-www-form-urlencoded, in UTF-8'),
+  session_too_large: row(403, 'The credential names too much for a session'),
+  logout_failed: row(503, 'The session could not be ended at present'),
+  own_page_unknown: row(404, 'There is no such page'),
+  own_page_method: row(405, 'This page has another method'),
   permission_missing: row(403, 'The credential does not allow this', 'insufficient_scope'),
   // Life of the process.
   draining: row(503, 'The server is shutting down', 'none', 'info'),

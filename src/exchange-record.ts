@@ -3,9 +3,15 @@ import type { FailureReason } from './failure.js';
 import type { Identity } from './identity/identity.js';
 import type { Route } from './policy/policy.js';
 
+/** What guardbee answers itself: stable codes, as those of denials are. */
+export const OWN_PAGES = ['login_page', 'login', 'logout', 'refresh'] as const;
+export type OwnPage = (typeof OWN_PAGES)[number];
+
 /** How an exchange ended. One exchange, one ending, one record. */
 export type Outcome =
   | { readonly kind: 'permitted' }
+  /** A page of our own, which no upstream saw. */
+  | { readonly kind: 'answered'; readonly by: OwnPage }
   | { readonly kind: 'denied'; readonly reason: DenialReason }
   | { readonly kind: 'failed'; readonly reason: FailureReason };
 

@@ -1,6 +1,6 @@
 import type { Readable } from 'node:stream';
 import { DENIALS, type DenialReason } from './denial.js';
-import type { ExchangeRecord, Outcome } from './exchange-record.js';
+import type { ExchangeRecord, Outcome, OwnPage } from './exchange-record.js';
 import { FAILURES, type FailureReason } from './failure.js';
 import type { Permit, Refusal } from './gate/authorize.js';
 import type { Identity } from './identity/identity.js';
@@ -48,6 +48,16 @@ export interface Clock {
   ticks(): number;
 }
 
+/** What is known of who asks for a page of our own. */
+export interface Known {
+  /** After trusted proxies. */
+  readonly client: string;
+  /** A request id that a trusted proxy gave. */
+  readonly requestId: string | null;
+  readonly identity: Identity | null;
+  readonly fingerprint: string | null;
+}
+
 /**
  * One request and its answer: one object, one policy, one ending, one record. It collects what is known; it decides
  * nothing.
@@ -64,6 +74,7 @@ export class Exchange {
   readonly #startedTicks: number;
   #message: Message | null = null;
   #decision: Permit | Refusal | null = null;
+  #known: Known | null = null;
   #finished = false;
   #status = 0;
   #upstreamTicks: number | null = null;
@@ -108,6 +119,11 @@ export class Exchange {
     return this.#decision?.identity ?? null;
   }
 
+  /** Null until the head was read. */
+  get message(): Message | null {
+    return this.#message;
+  }
+
   /** Ends an exchange that is underway. */
   cut(reason: FailureReason): void {
     if (!this.#finished) this.onCut?.(reason);
@@ -125,6 +141,17 @@ export class Exchange {
     this.#decision = decision;
     // A trusted proxy has named the request already; one name through both logs is what finds it.
     if (decision.allow) this.#requestId = decision.admission.requestId ?? this.#requestId;
+  }
+
+  /** For pages of our own, which no rule of the policy decides. */
+  knows(known: Known): void {
+    this.#known = known;
+    this.#requestId = known.requestId ?? this.#requestId;
+  }
+
+  /** A page of our own is the answer. */
+  answeredBy(page: OwnPage, status: number): void {
+    this.#finish({ kind: 'answered', by: page }, status);
   }
 
   /** The first byte of the upstream's answer is here. */
@@ -175,10 +202,11 @@ export class Exchange {
       host: message?.authority.text ?? null,
       userAgent: message?.userAgent ?? null,
       peer: this.peer,
-      client: decision === null ? null : decision.allow ? decision.admission.client : decision.client,
+      client:
+        decision === null ? (this.#known?.client ?? null) : decision.allow ? decision.admission.client : decision.client,
       route,
-      identity: decision?.identity ?? null,
-      credentialFingerprint: decision?.fingerprint ?? null,
+      identity: decision?.identity ?? this.#known?.identity ?? null,
+      credentialFingerprint: decision?.fingerprint ?? this.#known?.fingerprint ?? null,
       outcome,
       status,
       upstream: decision?.allow === true ? decision.upstream.name : null,

@@ -10,6 +10,7 @@ import type { Policy } from '../policy/policy.js';
 import { CertificateError } from '../server/certificate.js';
 import { StateError, StateInUseError } from '../server/state.js';
 import { exposureIssues } from '../server/exposure-issues.js';
+import { SessionKeyError } from '../server/session-key.js';
 import { failedTests } from './check.js';
 import { EXIT, ending } from './exit-code.js';
 import { type PolicyOptions, namedPolicy, openPolicy, takesPolicy } from './policy-source.js';
@@ -106,6 +107,10 @@ async function serve(
       voice.err(`${policy.file}: ${error.message}`);
       return error.code === 'key_too_open' || error.code === 'dir_too_open' ? EXIT.secret : EXIT.policy;
     }
+    if (error instanceof SessionKeyError) {
+      voice.err(`${policy.file}: ${error.message}`);
+      return EXIT.secret;
+    }
     throw error;
   } finally {
     ended.forget();
@@ -122,6 +127,7 @@ function knownDigests(policy: Policy): ReadonlySet<string> {
   }
   for (const listener of policy.listeners) {
     if (listener.type !== 'http') continue;
+    for (const key of listener.sessions?.keys ?? []) for (const digest of key.digests()) known.add(digest);
     for (const { upstreamAuth } of listener.routes.routes) {
       for (const digest of upstreamAuth?.value.digests() ?? []) known.add(digest);
     }

@@ -140,6 +140,8 @@ class Showing {
       trusted_proxies: listener.trustedProxies.texts,
       strip_request_headers: listener.stripRequestHeaders.size === 0 ? undefined : [...listener.stripRequestHeaders],
       local_identity: listener.local === null ? undefined : holder(listener.local),
+      sessions: this.#sessions(listener, written),
+      origins: listener.origins.size === 0 ? undefined : [...listener.origins],
       routes: listener.routes.routes.map((route) => this.#route(route, written)),
       limits: limits(listener.limits),
       timeouts: {
@@ -154,6 +156,17 @@ class Showing {
       unsafe_no_authentication: written?.unsafe_no_authentication,
       unsafe_network_identity: written?.unsafe_network_identity,
       unsafe_remote_upstream: written?.unsafe_remote_upstream,
+    };
+  }
+
+  #sessions({ sessions }: HttpListener, written: HttpListenerEntry | null): Shown | undefined {
+    if (sessions === null) return undefined;
+    return {
+      login_with: sessions.loginWith.map((one) => one.name),
+      lifetime: duration(sessions.lifetimeMs),
+      same_site: sessions.sameSite,
+      keys: written?.sessions?.keys?.map((key) => this.#secret(key)),
+      title: sessions.title,
     };
   }
 

@@ -46,14 +46,24 @@ function answersTo(listener: HttpListener, name: string): boolean {
 
 const REQUEST_ID = /^[A-Za-z0-9._-]{1,64}$/;
 
-/** Read top to bottom: one check a line, and no match is a denial. */
-export function admit(listener: HttpListener, message: Message, peer: Address): Admission | NotAdmitted {
-  const no = (reason: DenialReason, route: Route | null = null, at: string | null = null): NotAdmitted => ({
-    admitted: false,
-    reason,
-    route,
-    client: at,
-  });
+/** A request that is addressed to us and comes from where it may, whatever it asks for. */
+export interface Arrival {
+  readonly arrived: true;
+  /** After trusted proxies. */
+  readonly client: Address;
+  /** Canonical form of it. */
+  readonly at: string;
+  readonly scheme: 'http' | 'https';
+  readonly requestId: string | null;
+}
+
+/** What is asked of every request, those for guardbee's own pages included. */
+export function arrive(
+  listener: HttpListener,
+  message: Message,
+  peer: Address,
+): Arrival | { readonly arrived: false; readonly reason: DenialReason } {
+  const no = (reason: DenialReason) => ({ arrived: false, reason }) as const;
   if (!peerAllowed(listener, peer)) return no('address_denied');
   if (!answersTo(listener, message.authority.name)) return no('wrong_host');
   const trusted = listener.trustedProxies.has(peer);
@@ -64,15 +74,38 @@ export function admit(listener: HttpListener, message: Message, peer: Address): 
   if (client === null) return no('forwarded_malformed');
   const scheme = trusted && message.forwardedProto !== null ? readScheme(message.forwardedProto) : message.scheme;
   if (scheme === null) return no('forwarded_malformed');
-  const at = formatAddress(client);
+  const requestId =
+    trusted && message.requestId !== null && REQUEST_ID.test(message.requestId) ? message.requestId : null;
+  return { arrived: true, client, at: formatAddress(client), scheme, requestId };
+}
+
+/** The folder of guardbee's own pages, on listeners that have such. */
+export const OWN_FOLDER = '.guardbee';
+
+/** Is it for guardbee itself. */
+export function isOwnPath(listener: HttpListener, message: Message): boolean {
+  return listener.sessions !== null && message.target.segments[0] === OWN_FOLDER;
+}
+
+/** Read top to bottom: one check a line, and no match is a denial. */
+export function admit(listener: HttpListener, message: Message, peer: Address): Admission | NotAdmitted {
+  const no = (reason: DenialReason, route: Route | null = null, at: string | null = null): NotAdmitted => ({
+    admitted: false,
+    reason,
+    route,
+    client: at,
+  });
+  const arrival = arrive(listener, message, peer);
+  if (!arrival.arrived) return no(arrival.reason);
+  const { client, at, scheme, requestId } = arrival;
 
   const { segments, encodedSlash } = message.target;
+  // Ours to answer; no route, however wide, takes it upstream.
+  if (isOwnPath(listener, message)) return no('route_unknown', null, at);
   const route = listener.routes.match({ segments, method: message.method, encodedSlash });
   if (route === null) return no(encodedSlash ? 'ambiguous_path' : 'route_unknown', null, at);
   if (route.access.kind === 'deny') return no('route_denied', route, at);
   if (route.from !== null && !route.from.has(client)) return no('client_denied', route, at);
-  const requestId =
-    trusted && message.requestId !== null && REQUEST_ID.test(message.requestId) ? message.requestId : null;
   return { admitted: true, listener, message, route, client: at, scheme, requestId };
 }
 

@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto';
 import { isLoopback, isUnspecified, parseAddress } from '../net/address.js';
 import { FIELD_VALUE, fieldName, listMembers, withoutWhitespace } from './fields.js';
 import type { Authority } from './host.js';
+import { setsSessionCookie } from './session-cookies.js';
 import { readAuthority, sameAuthority } from './host.js';
 
 /** What the client's side of the exchange looks like, for an upstream's answer to be fitted to it. */
@@ -74,6 +75,8 @@ export function clientHead(status: number, raw: readonly string[], context: Clie
         fields.push(name, value);
         break;
       case 'set-cookie':
+        // Sessions are ours to begin and to end.
+        if (setsSessionCookie(value)) break;
         fields.push(name, context.scheme === 'https' ? secureCookie(value) : value);
         break;
       case 'location':
@@ -193,6 +196,7 @@ export function upgradeHead(raw: readonly string[], context: UpgradeContext): st
         // RFC 9110 §8.6, RFC 9112 §6.1: neither may stand in a 1xx; a reader that believes one loses the framing.
         return null;
       case 'set-cookie':
+        if (setsSessionCookie(value)) break;
         fields.push(name, context.scheme === 'https' ? secureCookie(value) : value);
         break;
       default:

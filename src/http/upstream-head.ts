@@ -1,5 +1,6 @@
 import { cgiTwin } from './fields.js';
 import type { Message } from './message.js';
+import { withoutSessionCookies } from './session-cookies.js';
 
 /** What guardbee itself says to the upstream. */
 export interface UpstreamHeadContext {
@@ -32,6 +33,11 @@ export function upstreamHead(message: Message, context: UpstreamHeadContext): st
     const twin = cgiTwin(name);
     if (strip.has(twin) || twin === credentialTwin) continue;
     if (subprotocols !== null && name === 'sec-websocket-protocol') continue;
+    if (name === 'cookie') {
+      const rest = withoutSessionCookies(fields[i + 1] ?? '');
+      if (rest !== null) head.push(name, rest);
+      continue;
+    }
     head.push(name, fields[i + 1] ?? '');
   }
   if (subprotocols !== null && subprotocols.length > 0) head.push('sec-websocket-protocol', subprotocols.join(', '));

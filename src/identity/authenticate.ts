@@ -11,6 +11,7 @@ import type {
   MtlsAuthenticator,
   NetworkAuthenticator,
   Route,
+  SessionSettings,
 } from '../policy/policy.js';
 import type { Caller } from './caller.js';
 import { type Credential, readCredential } from './credential.js';
@@ -126,15 +127,55 @@ function prove(
     case 'x_guardbee_token':
     case 'subprotocol': {
       const issuers = plan.jwt.filter((one) => one.carriers.has(carrier));
-      const keys = plan.bearer.get(carrier);
-      if (keys !== undefined && (issuers.length === 0 || !looksLikeJwt(credential))) {
-        return proveToken(keys, credential, nowMs);
-      }
-      const [only] = issuers;
-      const issuer = issuers.length === 1 ? only : issuers.find((one) => one.issuer === claimedIssuer(credential));
-      return issuer === undefined ? NOBODY : provers.jwt(issuer, credential, nowMs);
+      return proveText(plan.bearer.get(carrier), issuers, credential, nowMs, provers);
     }
   }
+}
+
+/** A token or a JWT: its shape says which. */
+function proveText(
+  keys: BearerAuthenticator | undefined,
+  issuers: readonly JwtAuthenticator[],
+  credential: Credential,
+  nowMs: number,
+  provers: Provers,
+): Proof | Promise<Proof> {
+  if (keys !== undefined && (issuers.length === 0 || !looksLikeJwt(credential))) {
+    return proveToken(keys, credential, nowMs);
+  }
+  const [only] = issuers;
+  const issuer = issuers.length === 1 ? only : issuers.find((one) => one.issuer === claimedIssuer(credential));
+  return issuer === undefined ? NOBODY : provers.jwt(issuer, credential, nowMs);
+}
+
+/**
+ * Who wants a session: the same judges as for a request, of those that may log in.
+ *
+ * @param typed into the login page, where no carrier picks; else the credential came where an enabled carrier has it
+ */
+export function authenticateLogin(
+  settings: SessionSettings,
+  credential: Credential,
+  typed: boolean,
+  nowMs: number,
+  provers: Provers,
+): Authentication | Promise<Authentication> {
+  const judges = settings.loginWith.filter((one) => typed || one.carriers.has(credential.carrier));
+  const basic = judges.find((one) => one.type === 'basic');
+  const keys = judges.find((one) => one.type === 'bearer');
+  const issuers = judges.filter((one) => one.type === 'jwt');
+  const proof =
+    credential.carrier !== 'basic'
+      ? proveText(keys, issuers, credential, nowMs, provers)
+      : basic === undefined
+        ? NOBODY
+        : provers.basic(basic, credential, nowMs);
+  return proof instanceof Promise ? proof.then((late) => said(late, credential)) : said(proof, credential);
+}
+
+/** Where a program that logs in without the page may show what it has. */
+export function loginCarriers(settings: SessionSettings): ReadonlySet<Carrier> {
+  return new Set(settings.loginWith.flatMap((one) => [...one.carriers]));
 }
 
 const NOBODY: Proof = { ok: false, reason: 'credential_invalid' };

@@ -12,13 +12,13 @@ export function proveToken(authenticator: BearerAuthenticator, credential: Crede
   if (entry === null) return { ok: false, reason: 'credential_invalid' };
   if (nowMs < entry.notBeforeMs) return { ok: false, reason: 'credential_not_yet_valid' };
   if (nowMs >= entry.notAfterMs) return { ok: false, reason: 'credential_expired' };
-  return { ok: true, identity: identityOf(entry) };
+  return { ok: true, identity: identityOfToken(entry) };
 }
 
 /** One object for a token, however often it is shown: what is remembered of an identity is then found again. */
 const identities = new WeakMap<TokenEntry, Identity>();
 
-function identityOf(entry: TokenEntry): Identity {
+export function identityOfToken(entry: TokenEntry): Identity {
   let identity = identities.get(entry);
   if (identity === undefined) {
     identity = {

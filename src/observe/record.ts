@@ -4,7 +4,7 @@
  * comes again is remembered. It costs a few microseconds, which is why it does not go through a general serialiser.
  */
 import { DENIALS, DENIAL_REASONS, type DenialReason } from '../denial.js';
-import type { ExchangeRecord, Outcome } from '../exchange-record.js';
+import { type ExchangeRecord, OWN_PAGES, type Outcome, type OwnPage } from '../exchange-record.js';
 import { FAILURES, FAILURE_REASONS, type FailureReason } from '../failure.js';
 import type { Identity } from '../identity/identity.js';
 import type { LogLevel, Route } from '../policy/policy.js';
@@ -27,7 +27,8 @@ interface Ending {
 }
 
 function ending(level: LogLevel, msg: string, decision: 'allow' | 'deny' | 'fail', reason: string | null): Ending {
-  const why = reason === null ? '' : `,"guardbee.reason":"${reason}","error.type":"${reason}"`;
+  const error = decision === 'allow' ? '' : `,"error.type":"${reason ?? ''}"`;
+  const why = reason === null ? '' : `,"guardbee.reason":"${reason}"${error}`;
   return {
     level,
     msg,
@@ -53,11 +54,17 @@ const FAILED: ReadonlyMap<FailureReason, Ending> = new Map(
   ]),
 );
 
+/** Pages of our own. Each has its code, so that a login that went well and one that did not are told apart by it. */
+const ANSWERED: ReadonlyMap<OwnPage, Ending> = new Map(
+  OWN_PAGES.map((page) => [page, ending('info', `session: ${page}`, 'allow', page)]),
+);
+
 /** The types allow no such thing; the log says what it can. */
 const UNHEARD_OF = ending('error', 'request failed: unknown', 'fail', 'unknown');
 
 function endingOf(outcome: Outcome): Ending {
   if (outcome.kind === 'permitted') return ALLOWED;
+  if (outcome.kind === 'answered') return ANSWERED.get(outcome.by) ?? UNHEARD_OF;
   return (outcome.kind === 'denied' ? DENIED.get(outcome.reason) : FAILED.get(outcome.reason)) ?? UNHEARD_OF;
 }
 

@@ -7,6 +7,7 @@ import type { ParsedBind } from './bind.js';
 import { AmbientCallers, beyondLoopbackCounts } from './ambient-callers.js';
 import type { CompiledAuthenticators } from './compile-authenticators.js';
 import { compileLocal } from './compile-network.js';
+import { compileSessions } from './compile-sessions.js';
 import type { Draft } from './draft.js';
 import type { Findings } from './findings.js';
 import { either, show } from './found.js';
@@ -48,6 +49,8 @@ interface Context {
   readonly names: DeclaredNames;
   readonly material: Material;
   readonly findings: Findings;
+  /** The policy names a Redis. */
+  readonly sharedState: boolean;
 }
 
 export interface CompiledListeners {
@@ -329,8 +332,15 @@ class ListenerCompilation {
       timeouts,
       stripRequestHeaders: new Set(entry.strip_request_headers ?? []),
       clientCertificates: clientCertificatesOf(table),
-      sessions: null,
-      origins: new Set(),
+      sessions: compileSessions(
+        entry.sessions,
+        node,
+        entries.flatMap(({ route }) => route.authenticators),
+        // Several sidecars that share what is revoked share who has logged out.
+        { store: this.#context.sharedState ? 'shared' : 'embedded', key: null, onUnavailable: 'deny' },
+        this.#context,
+      ),
+      origins: new Set(entry.origins ?? []),
       streamsEndAtExpiry: entry.streams?.end_at_expiry ?? true,
     };
   }

@@ -54,7 +54,14 @@ export function compile(validated: Validated<PolicyFile>, surroundings: Surround
   checkRoles(tree, names, findings);
   const roles = new Map(Object.entries(file.roles ?? {}).map(([role, held]) => [role, [...new Set(held)]] as const));
   const authenticators = compileAuthenticators(file, tree, { roles, names, material, findings, now, baseDir });
-  const { listeners, upstreams } = compileListeners(file, tree, { authenticators, roles, names, material, findings });
+  const { listeners, upstreams } = compileListeners(file, tree, {
+    authenticators,
+    roles,
+    names,
+    material,
+    findings,
+    sharedState: file.state?.redis !== undefined,
+  });
   if (listeners.length === 0 && tree.get('listeners')?.tainted === false) {
     findings.error('missing_key', tree.get('listeners'), 'key', 'found an empty map, needed is one listener at least');
   }

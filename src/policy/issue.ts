@@ -70,6 +70,7 @@ export const ISSUES = Object.freeze({
   bad_key: 'policy',
   key_missing: 'secret',
   test_failed: 'policy',
+  sessions_without_tls: 'policy',
   bind_without_tls: 'bind',
   bind_without_authentication: 'bind',
   local_identity_not_local: 'bind',

@@ -72,6 +72,10 @@ export function references(validated: Validated<PolicyFile>): Reference[] {
     tlsReferences(listener.tls, node?.get('tls') ?? null, found);
     authReference(listener.upstream_auth, node?.get('upstream_auth') ?? null, found);
     const remote = listener.unsafe_remote_upstream === true;
+    for (const [index, reference] of (listener.sessions?.keys ?? []).entries()) {
+      const keyNode = node?.at(['sessions', 'keys', index]) ?? null;
+      if (keyNode !== null) found.push({ kind: 'secret', node: keyNode, reference });
+    }
     hostReference(remote ? undefined : listener.upstream, node?.get('upstream') ?? null, found);
     for (const [index, route] of listener.routes.entries()) {
       const routeNode = node?.at(['routes', index]) ?? null;

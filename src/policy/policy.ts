@@ -88,16 +88,16 @@ export interface HttpListener {
 /** Browser sessions of a listener: a credential shown once becomes a cookie. */
 export interface SessionSettings {
   /** Whose credentials may log in; in the order that the login page offers them. */
-  readonly loginWith: readonly Authenticator[];
+  readonly loginWith: readonly LoginAuthenticator[];
   /** From login to the latest end, whatever is refreshed in between. */
   readonly lifetimeMs: number;
-  /** Without a refresh or a request. */
-  readonly idleMs: number;
   readonly sameSite: 'strict' | 'lax';
   /** The first signs, all verify. Empty: one is derived from the key in the state directory. */
   readonly keys: readonly Secret[];
   /** What the login page calls the service. */
   readonly title: string;
+  /** Where a session that was logged out of is remembered until it would have ended. */
+  readonly revocation: RevocationSettings;
 }
 
 export interface RedirectListener {
@@ -222,6 +222,9 @@ export const AMBIENT_CARRIERS: ReadonlySet<Carrier> = new Set(['basic', 'certifi
 
 export type Authenticator =
   BearerAuthenticator | JwtAuthenticator | MtlsAuthenticator | BasicAuthenticator | NetworkAuthenticator;
+
+/** Those whose credentials somebody can type into a form: at most one `bearer` and one `basic`, and any `jwt`. */
+export type LoginAuthenticator = BearerAuthenticator | JwtAuthenticator | BasicAuthenticator;
 
 interface AuthenticatorBase {
   readonly name: string;

@@ -37,6 +37,8 @@ import {
   yes,
 } from './schema-scalars.js';
 
+import { origins, sessions } from './schema-sessions.js';
+
 export type { ScalarProblem } from './schema-scalars.js';
 
 const UPSTREAM_AUTH_FORM = 'a map such as { type: bearer, token: { file: PATH } }';
@@ -143,6 +145,8 @@ const httpListener = map('a map with bind, upstream, authenticate and routes', {
   strip_request_headers: list(fieldName, 'header field names').optional(),
   authenticate: names.optional(),
   local_identity: localIdentity.optional(),
+  sessions: sessions.optional(),
+  origins: origins.optional().meta({ description: 'Sites besides this one whose pages may use what browsers show by themselves' }),
   routes: list(route, 'routes').meta({ description: 'In order; the first match wins, no match is denied' }),
   limits: limits.optional(),
   timeouts: timeouts.optional(),

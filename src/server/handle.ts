@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { type Answer, type Clock, Exchange, type ExchangeSink } from '../exchange.js';
+import { isOwnPath } from '../gate/admit.js';
 import type { Decision } from '../gate/authorize.js';
 import { type Prove, decide } from '../gate/decide.js';
 import { type RawHead, hasBody, readMessage } from '../http/message.js';
@@ -10,6 +11,7 @@ import { type UpgradingClient, tunnel } from '../proxy/tunnel.js';
 import type { Upstreams } from '../proxy/upstream.js';
 import type { OpenExchanges } from './open-exchanges.js';
 import { respond } from './respond.js';
+import type { SessionPages } from './session-pages.js';
 
 /** What every request of the process shares. */
 export interface Surroundings {
@@ -20,6 +22,8 @@ export interface Surroundings {
   readonly prove: Prove;
   /** What is underway and may lose its right to be. */
   readonly open: OpenExchanges;
+  /** Answers below `/.guardbee/` where a listener has sessions. */
+  readonly sessionPages: SessionPages;
   /** True once the process is on its way out. */
   draining(): boolean;
   /** A throw on the way of a request: a bug of ours. The message is redacted by the log. */
@@ -63,6 +67,12 @@ export function handle(
     }
     exchange.read(read.message);
     if (!hasBody(read.message.framing)) answer.expectNoBody();
+    if (isOwnPath(listener, read.message)) {
+      around.sessionPages.serve(exchange, read.message, caller).catch((error: unknown) => {
+        fail(exchange, error, around);
+      });
+      return;
+    }
     const decision = decide(listener, read.message, caller, exchange.startedAtMs, around.prove);
     // A credential seen before is decided in the same turn; only what must be found out makes a request wait.
     if (decision instanceof Promise) settleLate(exchange, decision, upgrading, around);

@@ -3,6 +3,7 @@ import type { Exchange } from '../exchange.js';
 import { FAILURES, type FailureReason } from '../failure.js';
 import type { Authenticator } from '../policy/policy.js';
 import type { Respond } from '../proxy/respond.js';
+import { sendLoginInstead } from './login-answer.js';
 
 /** What a client may know of a refusal or failure: the row's title and status, and the request's id to ask about. */
 export interface WholeAnswer {
@@ -90,6 +91,7 @@ export function failureAnswer(reason: FailureReason, requestId: string): WholeAn
 export const respond: Respond = {
   denial(exchange: Exchange, reason: DenialReason, asked: readonly Authenticator[]): void {
     exchange.denied(reason);
+    if (DENIALS[reason].status === 401 && sendLoginInstead(exchange, asked)) return;
     const answer = denialAnswer(reason, exchange.requestId, asked);
     exchange.answer.sendWhole(answer.status, answer.fields, answer.body);
   },

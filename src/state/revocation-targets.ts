@@ -1,3 +1,4 @@
+import { sessionIssuer } from '../identity/session.js';
 import type { Policy, RevocationSettings } from '../policy/policy.js';
 
 /** An issuer whose credentials can be revoked, and where that is kept. */
@@ -15,6 +16,10 @@ export function revocationTargets(policy: Policy): RevocationTarget[] {
     if (authenticator.type !== 'jwt' || authenticator.revocation === null) continue;
     const { issuer, revocation: settings, clockToleranceMs: toleranceMs } = authenticator;
     targets.push({ issuer, settings, toleranceMs });
+  }
+  for (const listener of policy.listeners) {
+    if (listener.type !== 'http' || listener.sessions === null) continue;
+    targets.push({ issuer: sessionIssuer(listener.name), settings: listener.sessions.revocation, toleranceMs: 0 });
   }
   return targets;
 }
