@@ -22,8 +22,8 @@ export interface Surroundings {
   readonly prove: Prove;
   /** What is underway and may lose its right to be. */
   readonly open: OpenExchanges;
-  /** Answers below `/.guardbee/` where a listener has sessions. */
-  readonly sessionPages: SessionPages;
+  /** Answers below `/.guardbee/` where a listener has sessions; may be left out where none has. */
+  readonly sessionPages?: SessionPages;
   /** True once the process is on its way out. */
   draining(): boolean;
   /** A throw on the way of a request: a bug of ours. The message is redacted by the log. */
@@ -68,6 +68,7 @@ export function handle(
     exchange.read(read.message);
     if (!hasBody(read.message.framing)) answer.expectNoBody();
     if (isOwnPath(listener, read.message)) {
+      if (around.sessionPages === undefined) throw new TypeError('nobody answers for the pages of sessions');
       around.sessionPages.serve(exchange, read.message, caller).catch((error: unknown) => {
         fail(exchange, error, around);
       });
