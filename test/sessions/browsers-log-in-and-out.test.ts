@@ -39,7 +39,7 @@ before(async () => {
   guard = await startGuard({
     upstream: upstream.url,
     routes: ROUTES,
-    listeners: { web: { tls: true, sessions: { login_with: ['keys'], title: 'The <lab>' }, origins: ['https://app.lan'] } },
+    listeners: { web: { tls: true, sessions: { login_with: ['keys'], title: 'Queen & <hive' }, origins: ['https://app.lan'] } },
   });
 });
 
@@ -94,7 +94,7 @@ test('who opens an address in a browser sees the page; a program gets a problem 
   );
   assert.equal(page.header('cache-control'), 'no-store');
   assert.equal(page.header('x-content-type-options'), 'nosniff');
-  assert.match(page.body, /<h1>Sign in to The &lt;lab&gt;<\/h1>/);
+  assert.match(page.body, /<h1>Sign in to Queen &amp; &lt;hive<\/h1>/);
   assert.match(page.body, /name="next" value="\/jobs\?x=%22%3E1"/);
   assert.doesNotMatch(page.body, /<script|password-form/);
   const not: readonly Readonly<Record<string, string>>[] = [
@@ -217,7 +217,7 @@ test('after the login one stays on this origin', async () => {
     assert.match(page.body, /name="next" value="\/"/, JSON.stringify(next));
   }
   const page = await ask('/.guardbee/login?next=%2Fa%3Fb%3D%22%3C');
-  assert.match(page.body, /name="next" value="\/"/);
+  assert.match(page.body, /name="next" value="\/a\?b=&quot;&lt;"/);
 });
 
 test('a session changes nothing for another site, and nothing where nobody says who asks', async () => {
