@@ -223,7 +223,8 @@ const isTexts = (value: unknown): value is string[] =>
 // The proof
 
 /** `renewed`: the same session, for the first key of the ring to seal. */
-export type SessionProof = Extract<Proof, { ok: false }> | (Extract<Proof, { ok: true }> & { readonly renewed: Session });
+export type SessionProof =
+  Extract<Proof, { ok: false }> | (Extract<Proof, { ok: true }> & { readonly renewed: Session });
 
 const INVALID: SessionProof = { ok: false, reason: 'credential_invalid' };
 const EXPIRED: SessionProof = { ok: false, reason: 'credential_expired' };
@@ -271,12 +272,7 @@ export function proveSession(
   return { ok: true, identity, renewed: { ...session, binding } };
 }
 
-function revocableOf(
-  session: Session,
-  listener: string,
-  settings: RevocationSettings,
-  expiresAtMs: number,
-): Revocable {
+function revocableOf(session: Session, listener: string, settings: RevocationSettings, expiresAtMs: number): Revocable {
   const issuer = sessionIssuer(listener);
   return { settings, issuer, jti: session.id, subject: session.name, issuedAtMs: session.issuedAtMs, expiresAtMs };
 }
@@ -302,12 +298,7 @@ function sourceOf(authenticator: LoginAuthenticator, session: Session, key: Sess
   }
 }
 
-function ofToken(
-  authenticator: BearerAuthenticator,
-  session: Session,
-  key: SessionKey,
-  nowMs: number,
-): Source | null {
+function ofToken(authenticator: BearerAuthenticator, session: Session, key: SessionKey, nowMs: number): Source | null {
   for (const entry of authenticator.tokens.entries()) {
     if (entry.name !== session.name || nowMs < entry.notBeforeMs) continue;
     if (!same(bind(key, authenticator, entry.sha256), session.binding)) continue;

@@ -101,7 +101,9 @@ function compileLoginWith(
         place,
         'value',
         `no route of this listener asks ${show(name)}, so such a session would open nothing`,
-        used.length === 0 ? `write authenticate: [${name}] in the listener` : `name ${either(namesOf(used))}, or write authenticate: [${name}] in the listener`,
+        used.length === 0
+          ? `write authenticate: [${name}] in the listener`
+          : `name ${either(namesOf(used))}, or write authenticate: [${name}] in the listener`,
       );
     }
     found.push(authenticator);

@@ -6,7 +6,8 @@ export const ORIGIN_FORM = 'an origin such as https://app.lan or https://app.lan
 
 /** Reads an origin into the one form in which it is compared. */
 export function parseOrigin(text: string): Parsed<string> {
-  if (text === '*') return refused('"*" would let every site speak in the name of who is signed in', 'list each origin');
+  if (text === '*')
+    return refused('"*" would let every site speak in the name of who is signed in', 'list each origin');
   if (text === 'null') return refused('"null" is what any sandboxed page calls itself', 'list the origin itself');
   const origin = readOrigin(text);
   if (origin !== null) return parsed(origin);

@@ -146,7 +146,9 @@ const httpListener = map('a map with bind, upstream, authenticate and routes', {
   authenticate: names.optional(),
   local_identity: localIdentity.optional(),
   sessions: sessions.optional(),
-  origins: origins.optional().meta({ description: 'Sites besides this one whose pages may use what browsers show by themselves' }),
+  origins: origins
+    .optional()
+    .meta({ description: 'Sites besides this one whose pages may use what browsers show by themselves' }),
   routes: list(route, 'routes').meta({ description: 'In order; the first match wins, no match is denied' }),
   limits: limits.optional(),
   timeouts: timeouts.optional(),

@@ -35,7 +35,9 @@ async function read(file: string): Promise<KeyObject | null> {
       case 'missing':
         return null;
       case 'too_open':
-        throw new SessionKeyError(`${file}: ${fault.why} (mode ${fault.mode}), and with it begin sessions as anyone; ${fault.fix}, or remove it to end all sessions`);
+        throw new SessionKeyError(
+          `${file}: ${fault.why} (mode ${fault.mode}), and with it begin sessions as anyone; ${fault.fix}, or remove it to end all sessions`,
+        );
       case 'unreadable':
         throw new SessionKeyError(`${file}: it cannot be read: ${fault.why}`);
       case 'not_a_file':
@@ -45,7 +47,9 @@ async function read(file: string): Promise<KeyObject | null> {
         break;
     }
     if (bytes?.length !== BYTES) {
-      throw new SessionKeyError(`${file}: it is not the ${String(BYTES)} bytes that guardbee wrote; remove it, which ends all sessions`);
+      throw new SessionKeyError(
+        `${file}: it is not the ${String(BYTES)} bytes that guardbee wrote; remove it, which ends all sessions`,
+      );
     }
     return createSecretKey(bytes);
   } finally {

@@ -8,6 +8,7 @@ const MAY_REVEAL: readonly string[] = [
   'identity/credential.ts',
   'identity/jwt-shape.ts',
   'identity/jwt.ts',
+  'identity/session-prover.ts',
   // The credential that is shown to the upstream.
   'proxy/request-head.ts',
   // OpenSSL takes the key as text; a new one is written to its file.

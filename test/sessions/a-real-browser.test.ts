@@ -1,9 +1,10 @@
 /** Chromium itself: what browsers send along, keep to themselves and refuse is theirs to say, not ours to imagine. */
 import assert from 'node:assert/strict';
-import { createServer } from 'node:http';
+import { createServer } from 'node:https';
 import type { AddressInfo } from 'node:net';
 import { test } from 'node:test';
 import { type Page, chromium } from 'playwright-core';
+import { testCertificates } from '../support/certificates.js';
 import { requireComponent } from '../support/component.js';
 import { startGuard } from '../support/guard.js';
 import { type RecordedConnection, type RecordedRequest, RecordingUpstream } from '../support/recording-upstream.js';
@@ -22,7 +23,9 @@ function respond(request: RecordedRequest, connection: RecordedConnection): void
         `sec-websocket-accept: ${websocketAccept(request.header('sec-websocket-key') ?? '')}\r\n\r\n`,
     );
   } else {
-    connection.write(`HTTP/1.1 200 OK\r\ncontent-type: text/html\r\ncontent-length: ${String(PAGE.length)}\r\n\r\n${PAGE}`);
+    connection.write(
+      `HTTP/1.1 200 OK\r\ncontent-type: text/html\r\ncontent-length: ${String(PAGE.length)}\r\n\r\n${PAGE}`,
+    );
   }
 }
 
@@ -53,15 +56,15 @@ test('a person logs in, works, is not robbed by another site, and logs out', asy
   });
   const port = String(guard.target('web').port);
   const origin = `https://localhost:${port}`;
-  // The same site to SameSite (cookies know no ports), another one to Origin; 127.0.0.1 is another site altogether.
-  const foreign = createServer((_request, response) => {
+  // The same site to SameSite, which knows no ports, and another one to Origin: the cookie is shown.
+  const foreign = createServer((await testCertificates()).server, (_request, response) => {
     response.setHeader('content-type', 'text/html');
     response.end(
       `<!doctype html><title>Elsewhere</title><form method="post" action="${origin}/v1/jobs"><button>Win</button></form>`,
     );
   });
   await new Promise<void>((resolve) => foreign.listen(0, '127.0.0.1', resolve));
-  const elsewhere = `http://localhost:${String((foreign.address() as AddressInfo).port)}/`;
+  const elsewhere = `https://localhost:${String((foreign.address() as AddressInfo).port)}/`;
   const browser = await chromium.launch({
     executablePath,
     headless: true,

@@ -1,7 +1,13 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import type { Identity } from '../../src/identity/identity.js';
-import { type SessionKey, type SessionProof, proveSession, sealSession, unsealSession } from '../../src/identity/session.js';
+import {
+  type SessionKey,
+  type SessionProof,
+  proveSession,
+  sealSession,
+  unsealSession,
+} from '../../src/identity/session.js';
 import type { BasicAuthenticator, HttpListener, JwtAuthenticator } from '../../src/policy/policy.js';
 import { Secret } from '../../src/secret/secret.js';
 import { NOW, bearer, tokenEntry } from '../gate/listeners.js';
@@ -62,7 +68,10 @@ describe('the seal', () => {
   });
 
   test('a cookie of another listener, and of another key, is a forgery', () => {
-    assert.equal(prove(listenerWith([KEYS], 12 * HOUR, 'hive'), COOKIE, NOW, [ringOf('k', 'hive')]), 'credential_invalid');
+    assert.equal(
+      prove(listenerWith([KEYS], 12 * HOUR, 'hive'), COOKIE, NOW, [ringOf('k', 'hive')]),
+      'credential_invalid',
+    );
     assert.equal(prove(MAIN, COOKIE, NOW, [ringOf('x')]), 'credential_invalid');
     assert.equal(prove(MAIN, COOKIE, NOW, []), 'credential_invalid');
   });

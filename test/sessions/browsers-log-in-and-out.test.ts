@@ -39,7 +39,9 @@ before(async () => {
   guard = await startGuard({
     upstream: upstream.url,
     routes: ROUTES,
-    listeners: { web: { tls: true, sessions: { login_with: ['keys'], title: 'Queen & <hive' }, origins: ['https://app.lan'] } },
+    listeners: {
+      web: { tls: true, sessions: { login_with: ['keys'], title: 'Queen & <hive' }, origins: ['https://app.lan'] },
+    },
   });
 });
 
@@ -108,7 +110,10 @@ test('who opens an address in a browser sees the page; a program gets a problem 
     assert.equal(problem.status, 401);
     assert.equal(problem.header('content-type'), 'application/problem+json', JSON.stringify(headers));
   }
-  assert.equal((await ask('/jobs', { method: 'POST', headers: HTML })).header('content-type'), 'application/problem+json');
+  assert.equal(
+    (await ask('/jobs', { method: 'POST', headers: HTML })).header('content-type'),
+    'application/problem+json',
+  );
   assertUntouched(upstream);
 });
 
@@ -139,7 +144,9 @@ test('a credential becomes a cookie, the cookie opens what the credential does, 
     assert.equal(request?.header('cookie') ?? null, seen);
     assert.equal(request?.header('x-auth-user') ?? null, path === '/open' ? null : 'keeper');
   }
-  const line = await guard.recordWhere((one) => one['guardbee.reason'] === 'login' && one['http.response.status_code'] === 303);
+  const line = await guard.recordWhere(
+    (one) => one['guardbee.reason'] === 'login' && one['http.response.status_code'] === 303,
+  );
   assert.equal(line['guardbee.decision'], 'allow');
   assert.equal(line['guardbee.identity'], 'keeper');
   assert.ok(!guard.process.stdout.includes(guard.token));
@@ -150,10 +157,13 @@ test('other listeners take no part in it: not this cookie, nor these pages', asy
   const cookie = await logIn();
   const { port } = guard.secure;
   const status = await new Promise((resolve, reject) => {
-    httpsRequest({ host: 'localhost', port, path: '/jobs', ca: guard.ca, agent: false, headers: { cookie } }, (response) => {
-      response.resume();
-      resolve(response.statusCode);
-    })
+    httpsRequest(
+      { host: 'localhost', port, path: '/jobs', ca: guard.ca, agent: false, headers: { cookie } },
+      (response) => {
+        response.resume();
+        resolve(response.statusCode);
+      },
+    )
       .on('error', reject)
       .end();
   });
@@ -166,7 +176,12 @@ test('what cannot log in does not, and says no more than it must', async () => {
   const login = '/.guardbee/login';
   const rows: readonly (readonly [what: string, ask: Ask, status: number, reason: string])[] = [
     ['wrong token', { headers: { ...FORM, ...SAME }, body: 'token=not-the-token-at-all' }, 401, 'credential_invalid'],
-    ['a password, which nobody asks for', { headers: { ...FORM, ...SAME }, body: 'username=a&password=hunter2' }, 401, 'credential_invalid'],
+    [
+      'a password, which nobody asks for',
+      { headers: { ...FORM, ...SAME }, body: 'username=a&password=hunter2' },
+      401,
+      'credential_invalid',
+    ],
     ['no token', { headers: { ...FORM, ...SAME }, body: 'token=' }, 401, 'credential_missing'],
     ['nothing at all', {}, 401, 'credential_missing'],
     ['an empty form', { headers: { ...FORM, ...SAME, 'content-length': '0' } }, 401, 'credential_missing'],
@@ -174,18 +189,53 @@ test('what cannot log in does not, and says no more than it must', async () => {
     ['a field unknown', { headers: { ...FORM, ...SAME }, body: `token=${token}&admin=1` }, 400, 'login_malformed'],
     ['a password alone', { headers: { ...FORM, ...SAME }, body: 'password=hunter2' }, 400, 'login_malformed'],
     ['both kinds', { headers: { ...FORM, ...SAME }, body: `token=${token}&username=a` }, 400, 'credential_ambiguous'],
-    ['form and field', { headers: { ...FORM, ...SAME, authorization: `Bearer ${token}` }, body: `token=${token}` }, 400, 'credential_ambiguous'],
+    [
+      'form and field',
+      { headers: { ...FORM, ...SAME, authorization: `Bearer ${token}` }, body: `token=${token}` },
+      400,
+      'credential_ambiguous',
+    ],
     ['not UTF-8', { headers: { ...FORM, ...SAME }, body: 'token=%ff%fe' }, 400, 'login_malformed'],
     ['half an escape', { headers: { ...FORM, ...SAME }, body: 'token=%f' }, 400, 'login_malformed'],
     ['JSON', { headers: { ...SAME, 'content-type': 'application/json' }, body: '{}' }, 415, 'login_type_unsupported'],
-    ['another charset', { headers: { ...SAME, 'content-type': 'application/x-www-form-urlencoded; charset=utf-16' }, body: 'a=1' }, 415, 'login_type_unsupported'],
+    [
+      'another charset',
+      { headers: { ...SAME, 'content-type': 'application/x-www-form-urlencoded; charset=utf-16' }, body: 'a=1' },
+      415,
+      'login_type_unsupported',
+    ],
     ['no type', { headers: SAME, body: `token=${token}` }, 415, 'login_type_unsupported'],
-    ['too large, and says so', { headers: { ...FORM, ...SAME }, body: `token=${'a'.repeat(9_000)}` }, 413, 'login_too_large'],
-    ['too large, and does not say so', { headers: { ...FORM, ...SAME, 'transfer-encoding': 'chunked' }, body: `token=${'a'.repeat(9_000)}` }, 413, 'login_too_large'],
-    ['a form of another site', { headers: { ...FORM, origin: 'https://evil.example' }, body: `token=${token}` }, 403, 'cross_site'],
+    [
+      'too large, and says so',
+      { headers: { ...FORM, ...SAME }, body: `token=${'a'.repeat(9_000)}` },
+      413,
+      'login_too_large',
+    ],
+    [
+      'too large, and does not say so',
+      { headers: { ...FORM, ...SAME, 'transfer-encoding': 'chunked' }, body: `token=${'a'.repeat(9_000)}` },
+      413,
+      'login_too_large',
+    ],
+    [
+      'a form of another site',
+      { headers: { ...FORM, origin: 'https://evil.example' }, body: `token=${token}` },
+      403,
+      'cross_site',
+    ],
     ['a form that says nothing', { headers: FORM, body: `token=${token}` }, 403, 'cross_site'],
-    ['a form of a sandbox', { headers: { ...FORM, origin: 'null', 'sec-fetch-site': 'cross-site' }, body: `token=${token}` }, 403, 'cross_site'],
-    ['a field, of another site', { headers: { authorization: `Bearer ${token}`, origin: 'https://evil.example' } }, 403, 'cross_site'],
+    [
+      'a form of a sandbox',
+      { headers: { ...FORM, origin: 'null', 'sec-fetch-site': 'cross-site' }, body: `token=${token}` },
+      403,
+      'cross_site',
+    ],
+    [
+      'a field, of another site',
+      { headers: { authorization: `Bearer ${token}`, origin: 'https://evil.example' } },
+      403,
+      'cross_site',
+    ],
     ['a session', { headers: { ...SAME, cookie: await logIn() } }, 401, 'credential_missing'],
   ];
   for (const [what, one, status, reason] of rows) {
@@ -196,9 +246,16 @@ test('what cannot log in does not, and says no more than it must', async () => {
     assert.equal((await guard.record(got.header('x-request-id') ?? ''))['guardbee.reason'], reason, what);
   }
   for (const body of ['token=not-the-token-at-all', 'username=keeper&password=x', 'username=nobody&password=x']) {
-    const page = await ask(login, { method: 'POST', headers: { ...FORM, ...SAME, ...HTML }, body: `${body}&next=/jobs` });
+    const page = await ask(login, {
+      method: 'POST',
+      headers: { ...FORM, ...SAME, ...HTML },
+      body: `${body}&next=/jobs`,
+    });
     assert.equal(page.status, 401);
-    assert.match(page.body, /<p role="alert" id="alert">That did not work\. Check what you entered, and try again\.<\/p>/);
+    assert.match(
+      page.body,
+      /<p role="alert" id="alert">That did not work\. Check what you entered, and try again\.<\/p>/,
+    );
     assert.match(page.body, /name="next" value="\/jobs"/);
     assert.match(page.body, /<title>Error: /);
   }
@@ -207,7 +264,15 @@ test('what cannot log in does not, and says no more than it must', async () => {
 });
 
 test('after the login one stays on this origin', async () => {
-  const elsewhere = ['//evil.example', '/\\evil.example', 'https://evil.example/', '/\t/evil.example', '/a\\b', 'x', ''];
+  const elsewhere = [
+    '//evil.example',
+    '/\\evil.example',
+    'https://evil.example/',
+    '/\t/evil.example',
+    '/a\\b',
+    'x',
+    '',
+  ];
   elsewhere.push('/a//b', '/%5cevil.example', '/.guardbee/logout', '/a\nSet-Cookie: x=1', `/${'a'.repeat(3_000)}`);
   for (const next of elsewhere) {
     const body = `token=${guard.token}&next=${encodeURIComponent(next)}`;
@@ -222,7 +287,12 @@ test('after the login one stays on this origin', async () => {
 
 test('a session changes nothing for another site, and nothing where nobody says who asks', async () => {
   const cookie = await logIn();
-  const rows: readonly (readonly [method: string, path: string, headers: Readonly<Record<string, string>>, status: number])[] = [
+  const rows: readonly (readonly [
+    method: string,
+    path: string,
+    headers: Readonly<Record<string, string>>,
+    status: number,
+  ])[] = [
     ['GET', '/jobs', { origin: 'https://evil.example', 'sec-fetch-site': 'cross-site' }, 200],
     ['GET', '/run', {}, 403],
     ['GET', '/run', { 'sec-fetch-site': 'cross-site' }, 403],

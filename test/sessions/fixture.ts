@@ -24,7 +24,11 @@ export function settingsOf(loginWith: readonly LoginAuthenticator[], lifetimeMs 
   };
 }
 
-export function listenerWith(loginWith: readonly LoginAuthenticator[], lifetimeMs?: number, name = 'main'): HttpListener {
+export function listenerWith(
+  loginWith: readonly LoginAuthenticator[],
+  lifetimeMs?: number,
+  name = 'main',
+): HttpListener {
   return {
     ...listenerOf({ routes: [{ path: '/**' }], authenticators: loginWith }),
     name,
