@@ -203,7 +203,11 @@ export class Exchange {
       userAgent: message?.userAgent ?? null,
       peer: this.peer,
       client:
-        decision === null ? (this.#known?.client ?? null) : decision.allow ? decision.admission.client : decision.client,
+        decision === null
+          ? (this.#known?.client ?? null)
+          : decision.allow
+            ? decision.admission.client
+            : decision.client,
       route,
       identity: decision?.identity ?? this.#known?.identity ?? null,
       credentialFingerprint: decision?.fingerprint ?? this.#known?.fingerprint ?? null,

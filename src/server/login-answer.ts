@@ -55,7 +55,7 @@ function cookieChallenge({ name }: HttpListener): string {
 export function sendLoginInstead(exchange: Exchange, asked: readonly Authenticator[]): boolean {
   const { message } = exchange;
   const settings = exchange.listener.sessions;
-  if (settings === null || message === null || message.method !== 'GET' || message.webSocket !== null) return false;
+  if (settings === null || message?.method !== 'GET' || message.webSocket !== null) return false;
   if (!settings.loginWith.some((one) => asked.includes(one)) || !prefersHtml(message.accept)) return false;
   // A script that fetches a page for itself is better served with a problem document.
   if (message.fetchMode !== null && message.fetchMode !== 'navigate') return false;

@@ -27,6 +27,11 @@ import { denialAnswer } from './respond.js';
 const FORM_FIELDS: ReadonlySet<string> = new Set(['username', 'password', 'token', 'next']);
 const ONLY_COOKIE = new Set(['cookie'] as const);
 
+/** The client has gone, or was answered: asked anew after each wait. */
+function over(exchange: Exchange): boolean {
+  return exchange.finished;
+}
+
 /** One request for a page of ours. */
 interface Asking {
   readonly exchange: Exchange;
@@ -70,22 +75,14 @@ export class SessionPages {
       from: provenance(message, arrival.scheme, listener.origins),
     };
     const page = message.target.segments.length === 2 ? message.target.segments[1] : undefined;
-    switch (page) {
-      case 'login':
-        if (message.method === 'GET' || message.method === 'HEAD') return await this.#show(asking);
-        if (message.method === 'POST') return await this.#login(asking);
-        break;
-      case 'logout':
-        if (message.method === 'POST') return await this.#logout(asking);
-        break;
-      case 'refresh':
-        if (message.method === 'POST') return await this.#refresh(asking);
-        break;
-      default:
-        refuse(exchange, 'own_page_unknown');
-        return;
-    }
-    refuse(exchange, 'own_page_method', ['allow', page === 'login' ? 'GET, HEAD, POST' : 'POST']);
+    const { method } = message;
+    if (page === 'login' && (method === 'GET' || method === 'HEAD')) await this.#show(asking);
+    else if (page === 'login' && method === 'POST') await this.#login(asking);
+    else if (page === 'logout' && method === 'POST') await this.#logout(asking);
+    else if (page === 'refresh' && method === 'POST') await this.#refresh(asking);
+    else if (page === 'login') refuse(exchange, 'own_page_method', ['allow', 'GET, HEAD, POST']);
+    else if (page === 'logout' || page === 'refresh') refuse(exchange, 'own_page_method', ['allow', 'POST']);
+    else refuse(exchange, 'own_page_unknown');
   }
 
   /** The page, or who is signed in already. */
@@ -97,7 +94,7 @@ export class SessionPages {
     }
     const shown = await this.#shown(asking);
     const identity = shown.proof?.ok === true ? shown.proof.identity : null;
-    if (exchange.finished) return;
+    if (over(exchange)) return;
     this.#note(asking, identity, shown.credential);
     const next = pathToGoOn(new URLSearchParams(message.target.query ?? '').get('next')) ?? '/';
     this.#page(asking, 200, 'login_page', next, null, identity?.name ?? null);
@@ -106,7 +103,7 @@ export class SessionPages {
   async #login(asking: Asking): Promise<void> {
     const { exchange, message, listener, settings } = asking;
     const read = hasBody(message.framing) ? await typed(asking) : bare(asking);
-    if (exchange.finished) return;
+    if (over(exchange)) return;
     if (!read.ok) {
       this.#refuseLogin(asking, read.reason, '/');
       return;
@@ -119,7 +116,7 @@ export class SessionPages {
     }
     const nowMs = exchange.startedAtMs;
     const proved = await authenticateLogin(settings, credential, isTyped, nowMs, this.#provers);
-    if (exchange.finished) return;
+    if (over(exchange)) return;
     this.#note(asking, proved.ok ? proved.identity : null, credential);
     if (!proved.ok) {
       this.#refuseLogin(asking, proved.reason, next);
@@ -130,9 +127,7 @@ export class SessionPages {
       this.#refuseLogin(asking, 'session_too_large', next);
       return;
     }
-    const [key] = this.#prover.keysOf(listener);
     const lasts = Math.min(settings.lifetimeMs, proved.identity.expiresAtMs - nowMs);
-    if (key === undefined) throw new TypeError('a listener with sessions has a key');
     this.#done(asking, 'login', next, setSessionCookie(listener.name, value, lasts, settings.sameSite));
   }
 
@@ -158,7 +153,7 @@ export class SessionPages {
       return;
     }
     const { credential, proof } = await this.#shown(asking);
-    if (exchange.finished) return;
+    if (over(exchange)) return;
     // A session that is no longer good needs no end; the cookie goes all the same.
     if (proof?.ok === true) {
       this.#note(asking, proof.identity, credential);
@@ -167,10 +162,10 @@ export class SessionPages {
         if (own !== null) await this.#revocations.revoke(own, exchange.startedAtMs);
       } catch {
         // The store is away: better said than believed to be signed out.
-        if (!exchange.finished) refuse(exchange, 'logout_failed');
+        if (!over(exchange)) refuse(exchange, 'logout_failed');
         return;
       }
-      if (exchange.finished) return;
+      if (over(exchange)) return;
     }
     this.#done(asking, 'logout', '/.guardbee/login', clearSessionCookie(listener.name));
   }
@@ -183,7 +178,7 @@ export class SessionPages {
       return;
     }
     const { credential, proof } = await this.#shown(asking);
-    if (exchange.finished) return;
+    if (over(exchange)) return;
     if (credential === null || proof === null) {
       refuse(exchange, 'credential_missing');
       return;
