@@ -310,7 +310,9 @@ function ofToken(authenticator: BearerAuthenticator, session: Session, key: Sess
 function ofJwt(authenticator: JwtAuthenticator, session: Session, key: SessionKey): Source | null {
   const { granted, name } = session;
   if (granted === null || !same(bind(key, authenticator, authenticator.issuer), session.binding)) return null;
-  const { roles, permissions } = granted;
+  // As for the token itself: what the policy no longer knows is nobody's.
+  const roles = granted.roles.filter((role) => authenticator.roles.has(role));
+  const permissions = granted.permissions.filter((permission) => authenticator.permissions.has(permission));
   const { revocation } = authenticator;
   return {
     name,

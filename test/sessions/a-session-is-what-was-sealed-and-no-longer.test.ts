@@ -189,7 +189,7 @@ describe('the end', () => {
       issuer: 'https://idp.lan',
       audiences: ['queen'],
       algorithms: ['ES256'],
-      keys: { kind: 'pem', file: 'key.pem', text: '' },
+      keys: { kind: 'file', from: 'public_key', file: '/key.pem', keys: [] },
       clockToleranceMs: 0,
       maxAgeMs: null,
       nameFrom: ['sub'],
@@ -197,6 +197,7 @@ describe('the end', () => {
       permissionsFrom: ['scope'],
       rolesMap: null,
       roles: new Map([['operator', ['read', 'write']]]),
+      permissions: new Set(['read', 'write', 'scrape']),
       revocation: { store: 'shared', key: null, onUnavailable: 'deny' },
     };
     const { revocation } = sso;
@@ -222,6 +223,14 @@ describe('the end', () => {
     const less = proveSession(listenerWith([later]), [KEY], cookie, NOW);
     assert.ok(less.ok);
     assert.deepEqual([...less.identity.grants].sort(), ['operator', 'read', 'scrape']);
+    const none = proveSession(
+      listenerWith([{ ...sso, roles: new Map(), permissions: new Set(['read']) }]),
+      [KEY],
+      cookie,
+      NOW,
+    );
+    assert.ok(none.ok);
+    assert.deepEqual([...none.identity.roles, ...none.identity.grants], []);
     assert.equal(prove(listenerWith([{ ...sso, issuer: 'https://other.lan' }]), cookie), 'credential_revoked');
   });
 });
