@@ -46,6 +46,7 @@ export const HOUSE = {
   /** Package → folders and files that import it. Every dependency in package.json stands here and nowhere else. */
   packages: {
     '@redis/client': ['state'],
+    bcryptjs: ['server'],
     commander: ['cli'],
     'ip-num': ['net'],
     jose: ['identity'],

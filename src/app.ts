@@ -1,8 +1,9 @@
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { DENIALS } from './denial.js';
-import type { ExchangeSink } from './exchange.js';
+import type { Clock, ExchangeSink } from './exchange.js';
 import { proveWith } from './gate/decide.js';
+import { BasicProver } from './identity/basic.js';
 import { JwksSource, type JwksState } from './identity/jwks.js';
 import { JwtProver } from './identity/jwt.js';
 import { FileKeys, type KeySource } from './identity/key-source.js';
@@ -23,6 +24,8 @@ import type { Surroundings } from './server/handle.js';
 import { type ConnectionEvents, type OpenListener, contextOptions, openListener } from './server/listener.js';
 import { OpenExchanges } from './server/open-exchanges.js';
 import { State } from './server/state.js';
+import { PasswordThread } from './server/password-thread.js';
+import { SlowDenials } from './server/slow-denials.js';
 import { sessionRings } from './server/session-key.js';
 import { SessionPages } from './server/session-pages.js';
 import { VERSION } from './version.js';
@@ -98,6 +101,7 @@ export class App {
     const { policy } = this.#parts.settings;
     this.#parts.draining = true;
     for (const open of this.#parts.open) open.drain();
+    this.#parts.denials.release();
     const ended = Promise.all(this.#parts.open.map((open) => open.ended));
     let timer: NodeJS.Timeout | undefined;
     const late = new Promise<false>((resolve) => {
@@ -121,11 +125,28 @@ function hostPort(host: string, port: number): string {
   return `${host.includes(':') ? `[${host}]` : host}:${String(port)}`;
 }
 
+const CLOCK: Clock = { now: () => Date.now(), ticks: () => performance.now() };
+
 class Parts {
   readonly settings: AppSettings;
   readonly metrics: Metrics;
   readonly upstreams = new Upstreams();
   readonly open: OpenListener[] = [];
+  readonly denials = new SlowDenials({
+    clock: CLOCK,
+    delayed: (listener) => {
+      this.metrics.authFailureDelayed(listener);
+    },
+  });
+  readonly #passwords = new PasswordThread({
+    died: (error) => {
+      const { log } = this.settings;
+      log.error('password.thread_died', 'the thread that checks passwords died; the next login starts another', {
+        ...log.errorFields(error),
+      });
+    },
+  });
+  readonly #basic = new BasicProver(this.#passwords.check);
   draining = false;
   connections = 0;
   #admin: Admin | null = null;
@@ -156,6 +177,7 @@ class Parts {
     const sessions = new SessionProver(await sessionRings(policy), revocations);
     const provers: Provers = {
       ...POLICY_ALONE,
+      basic: this.#basic.prove.bind(this.#basic),
       jwt: (...asked) => jwt.prove(...asked),
       session: (...asked) => sessions.prove(...asked),
       ended: (identity, nowMs) => endedBy(revocations, identity, nowMs),
@@ -175,10 +197,11 @@ class Parts {
     const around: Surroundings = {
       upstreams: this.upstreams,
       sink,
-      clock: { now: () => Date.now(), ticks: () => performance.now() },
+      clock: CLOCK,
       prove: proveWith(provers),
       open: underway,
-      sessionPages: new SessionPages(sessions, provers, revocations),
+      sessionPages: new SessionPages(sessions, provers, revocations, this.denials),
+      denials: this.denials,
       draining: () => this.draining,
       broke: (error, requestId) => {
         log.error('request.broke', 'a request failed inside guardbee', {
@@ -208,6 +231,8 @@ class Parts {
     for (const open of this.open) open.destroy();
     await Promise.all(this.open.map((open) => open.ended));
     this.#underway?.stop();
+    this.denials.release();
+    await this.#passwords.stop();
     await this.upstreams.close();
     await this.#admin?.close();
     this.#admin = null;

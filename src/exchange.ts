@@ -24,6 +24,8 @@ export interface Answer {
   end(): void;
   /** A whole answer of our own; the rest of the request body is not read any further than it must be. */
   sendWhole(status: number, fields: readonly string[], body: Buffer): void;
+  /** No other request is taken on this connection once the answer is out. Said before the answer is begun. */
+  closeAfterwards(): void;
   /** `100 Continue` (RFC 9110 §10.1.1). */
   sendContinue(): void;
   /** Ends the connection or stream at once, so that the client sees that the answer is cut. */

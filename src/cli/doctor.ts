@@ -175,6 +175,7 @@ async function examineSecretFiles(source: PolicySource, policy: Policy): Promise
 function secretFiles(reference: Reference): string[] {
   switch (reference.kind) {
     case 'tokens_file':
+    case 'htpasswd_file':
       return [reference.file];
     case 'certificate':
       return [reference.key];

@@ -120,6 +120,11 @@ function nextSteps(preset: Preset, output: string): string[] {
   const file = shellWord(output);
   const steps = [`read its first lines, and put your own addresses in`];
   for (const authenticator of Object.values(policy?.authenticators ?? {})) {
+    if (authenticator.type === 'basic') {
+      const users = shellWord(path.join(path.dirname(output), authenticator.htpasswd_file));
+      steps.push(`htpasswd -B -C 12 -c ${users} NAME && chmod 600 ${users}`);
+      continue;
+    }
     if (authenticator.type !== 'bearer' || authenticator.tokens_file === undefined) continue;
     const tokens = path.join(path.dirname(output), authenticator.tokens_file);
     const roles = Object.keys(policy?.roles ?? {});

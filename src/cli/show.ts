@@ -6,6 +6,7 @@ import { parseDocument } from '../policy/document.js';
 import { ISSUES } from '../policy/issue.js';
 import type {
   Authenticator,
+  BasicAuthenticator,
   Bind,
   Holder,
   HttpListener,
@@ -17,6 +18,7 @@ import type {
   Policy,
   RedirectListener,
   Route,
+  ThrottleSettings,
   TlsSettings,
   TokenEntry,
   Upstream,
@@ -152,6 +154,7 @@ class Showing {
         keep_alive: duration(timeouts.keepAliveMs),
       },
       streams: { end_at_expiry: listener.streamsEndAtExpiry },
+      throttle: throttle(listener.throttle),
       unsafe_plain_http: written?.unsafe_plain_http,
       unsafe_no_authentication: written?.unsafe_no_authentication,
       unsafe_network_identity: written?.unsafe_network_identity,
@@ -211,12 +214,23 @@ class Showing {
     return 'file' in reference ? { file: this.#resolve(reference.file) } : { ...reference };
   }
 
+  /** Every user of the file, with what the policy gives each. */
+  #basic(authenticator: BasicAuthenticator): Shown {
+    const written = this.#written?.authenticators?.[authenticator.name];
+    const users = [...authenticator.users.values()].map((user) => holder(user.holder));
+    return {
+      type: authenticator.type,
+      htpasswd_file: written?.type === 'basic' ? this.#resolve(written.htpasswd_file) : undefined,
+      users: users.length === 0 ? undefined : users,
+      realm: authenticator.realm,
+    };
+  }
+
   #authenticator(authenticator: Authenticator): Shown {
     if (authenticator.type === 'mtls') return mtls(authenticator);
     if (authenticator.type === 'network') return network(authenticator);
     if (authenticator.type === 'jwt') return jwt(authenticator);
-    // The other kinds come with the readers of their entries.
-    if (authenticator.type !== 'bearer') return { type: authenticator.type };
+    if (authenticator.type === 'basic') return this.#basic(authenticator);
     const written = this.#written?.authenticators?.[authenticator.name];
     const file = written?.type === 'bearer' ? written.tokens_file : undefined;
     const tokens = authenticator.tokens.entries().map(token);
@@ -256,6 +270,11 @@ function jwt(authenticator: JwtAuthenticator): Shown {
             on_unavailable: revocation.onUnavailable,
           },
   };
+}
+
+function throttle(settings: ThrottleSettings | null): Plain {
+  if (settings === null) return 'off';
+  return { after: settings.after, delay: duration(settings.delayMs), most: duration(settings.mostMs) };
 }
 
 /** `local_identity` stands at the listener, and is no entry of a list. */

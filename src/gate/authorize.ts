@@ -1,5 +1,5 @@
 import type { DenialReason } from '../denial.js';
-import type { Authentication } from '../identity/authenticate.js';
+import type { Attempt, Authentication } from '../identity/authenticate.js';
 import type { Identity } from '../identity/identity.js';
 import type { Carrier, Route, Upstream } from '../policy/policy.js';
 import type { Admission } from './admit.js';
@@ -60,6 +60,8 @@ export interface Refusal {
   /** Known when it was proved who asks, and that was not enough. */
   readonly identity: Identity | null;
   readonly fingerprint: string | null;
+  /** What was shown and did not prove itself; null where nothing was, or nothing that could be guessed. */
+  readonly attempt: Attempt | null;
 }
 
 export type Decision = Permit | Refusal;
@@ -69,18 +71,24 @@ export type Decision = Permit | Refusal;
  */
 export function authorize(admission: Admission, authentication: Authentication | null): Decision {
   const { route, client } = admission;
-  const no = (reason: DenialReason, identity: Identity | null, fingerprint: string | null): Refusal => ({
+  const no = (
+    reason: DenialReason,
+    identity: Identity | null,
+    fingerprint: string | null,
+    attempt: Attempt | null = null,
+  ): Refusal => ({
     allow: false,
     reason,
     route,
     client,
     identity,
     fingerprint,
+    attempt,
   });
   if (route.upstream === null) return no('route_denied', null, null);
   if (route.access.kind === 'public') return new GrantedPermit(AUTHORIZED, admission, route.upstream, null);
   if (authentication === null) return no('credential_missing', null, null);
-  if (!authentication.ok) return no(authentication.reason, null, authentication.fingerprint);
+  if (!authentication.ok) return no(authentication.reason, null, authentication.fingerprint, authentication.attempt);
   if (isCrossSite(admission, authentication.carrier)) {
     return no('cross_site', authentication.identity, authentication.fingerprint);
   }

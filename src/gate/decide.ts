@@ -29,7 +29,7 @@ export function decide(
   prove: Prove = PROVE_BY_POLICY,
 ): Decision | Promise<Decision> {
   const admission = admit(listener, message, caller.address);
-  if (!admission.admitted) return { allow: false, ...admission, identity: null, fingerprint: null };
+  if (!admission.admitted) return { allow: false, ...admission, identity: null, fingerprint: null, attempt: null };
   if (admission.route.access.kind === 'public') return authorize(admission, null);
   const proved = prove(admission, caller, nowMs);
   return proved instanceof Promise ? proved.then((late) => authorize(admission, late)) : authorize(admission, proved);

@@ -47,12 +47,17 @@ export function upstreamHead(message: Message, context: UpstreamHeadContext): st
   head.push('x-forwarded-proto', context.scheme, 'x-forwarded-host', message.authority.text);
   head.push('x-request-id', context.requestId);
   if (context.identity !== null) {
-    head.push('x-auth-user', context.identity.name, 'x-auth-roles', context.identity.roles.join(','));
+    head.push('x-auth-user', fieldValue(context.identity.name), 'x-auth-roles', context.identity.roles.join(','));
   }
   if (message.framing.kind === 'length' && message.framing.bytes > 0) {
     head.push('content-length', String(message.framing.bytes));
   }
   return head;
+}
+
+/** Field values are bytes; those of a name are its UTF-8, as other servers hand on names. */
+function fieldValue(name: string): string {
+  return /^[\x20-\x7e]*$/.test(name) ? name : Buffer.from(name, 'utf8').toString('latin1');
 }
 
 const twins = new WeakMap<ReadonlySet<string>, ReadonlySet<string>>();

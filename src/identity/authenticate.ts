@@ -26,7 +26,21 @@ import { proveToken } from './static-token.js';
 /** What came of asking who it is. `fingerprint` is there whenever a credential was readable, good or bad. */
 export type Authentication =
   | { readonly ok: true; readonly identity: Identity; readonly carrier: Carrier; readonly fingerprint: string | null }
-  | { readonly ok: false; readonly reason: DenialReason; readonly fingerprint: string | null };
+  | {
+      readonly ok: false;
+      readonly reason: DenialReason;
+      readonly fingerprint: string | null;
+      readonly attempt: Attempt | null;
+    };
+
+/**
+ * A credential that did not prove itself and that somebody may be guessing. What browsers and TLS show by themselves
+ * (cookies, certificates) is signed, cannot be guessed, and comes with every picture of a page: none of those is one.
+ */
+export interface Attempt {
+  /** Stands for the name that was claimed; null where the credential claims none. */
+  readonly claimed: string | null;
+}
 
 /** A request that was admitted, and who brought it. */
 export interface Asked {
@@ -78,7 +92,7 @@ function planFor(listener: HttpListener, route: Route): Plan {
   return plan;
 }
 
-const MISSING: Authentication = { ok: false, reason: 'credential_missing', fingerprint: null };
+const MISSING: Authentication = { ok: false, reason: 'credential_missing', fingerprint: null, attempt: null };
 
 /**
  * Who is it. Carrier and shape of the credential pick one authenticator, and that one's word is final: a bad credential
@@ -93,22 +107,27 @@ export function authenticate(
 ): Authentication | Promise<Authentication> {
   const plan = planFor(asked.listener, asked.route);
   const read = readCredential(asked.message, plan.carriers, plan.cookieName);
-  if (read.kind === 'refused') return { ok: false, reason: read.reason, fingerprint: null };
+  if (read.kind === 'refused') return { ok: false, reason: read.reason, fingerprint: null, attempt: null };
   if (read.kind === 'none') return withoutMessage(plan, asked, caller, nowMs);
   const { credential } = read;
-  const proof = prove(plan, asked.listener, credential, nowMs, provers);
+  const proof = prove(plan, asked, credential, nowMs, provers);
   return proof instanceof Promise ? proof.then((late) => said(late, credential)) : said(proof, credential);
 }
 
 function said(proof: Proof, { carrier, fingerprint }: Credential): Authentication {
   return proof.ok
     ? { ok: true, identity: proof.identity, carrier, fingerprint }
-    : { ok: false, reason: proof.reason, fingerprint };
+    : {
+        ok: false,
+        reason: proof.reason,
+        fingerprint,
+        attempt: carrier === 'cookie' ? null : { claimed: proof.claimed ?? null },
+      };
 }
 
 function prove(
   plan: Plan,
-  listener: HttpListener,
+  asked: Asked,
   credential: Credential,
   nowMs: number,
   provers: Provers,
@@ -116,9 +135,9 @@ function prove(
   const { carrier } = credential;
   switch (carrier) {
     case 'cookie':
-      return provers.session(listener, credential, nowMs);
+      return provers.session(asked.listener, credential, nowMs);
     case 'basic':
-      return plan.basic === null ? NOBODY : provers.basic(plan.basic, credential, nowMs);
+      return plan.basic === null ? NOBODY : provers.basic(plan.basic, credential, asked.client, nowMs);
     case 'certificate':
     case 'address':
       return NOBODY;
@@ -151,11 +170,13 @@ function proveText(
 /**
  * Who wants a session: the same judges as for a request, of those that may log in.
  *
+ * @param client canonical address, after trusted proxies
  * @param typed into the login page, where no carrier picks; else the credential came where an enabled carrier has it
  */
 export function authenticateLogin(
   settings: SessionSettings,
   credential: Credential,
+  client: string,
   typed: boolean,
   nowMs: number,
   provers: Provers,
@@ -169,7 +190,7 @@ export function authenticateLogin(
       ? proveText(keys, issuers, credential, nowMs, provers)
       : basic === undefined
         ? NOBODY
-        : provers.basic(basic, credential, nowMs);
+        : provers.basic(basic, credential, client, nowMs);
   return proof instanceof Promise ? proof.then((late) => said(late, credential)) : said(proof, credential);
 }
 
@@ -187,7 +208,7 @@ function withoutMessage(plan: Plan, asked: Asked, caller: Caller, nowMs: number)
     const proof = proveCertificate(plan.mtls, caller.certificate, nowMs);
     return proof.ok
       ? { ok: true, identity: proof.identity, carrier: 'certificate', fingerprint }
-      : { ok: false, reason: proof.reason, fingerprint };
+      : { ok: false, reason: proof.reason, fingerprint, attempt: null };
   }
   for (const network of plan.networks) {
     const proof = proveAddress(network, asked.client, () => isLocal(asked, caller));

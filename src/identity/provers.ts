@@ -5,7 +5,13 @@ import type { Identity } from './identity.js';
 
 /** What came of looking at a credential. */
 export type Proof =
-  { readonly ok: true; readonly identity: Identity } | { readonly ok: false; readonly reason: DenialReason };
+  | { readonly ok: true; readonly identity: Identity }
+  | {
+      readonly ok: false;
+      readonly reason: DenialReason;
+      /** Stands for the name that the credential claims, where it claims one; a digest, since people mistake the field. */
+      readonly claimed?: string;
+    };
 
 /**
  * Proofs that need more than the policy: keys from elsewhere, a cache, a thread, a store of revocations. Each answers at
@@ -14,7 +20,13 @@ export type Proof =
  */
 export interface Provers {
   jwt(authenticator: JwtAuthenticator, credential: Credential, nowMs: number): Proof | Promise<Proof>;
-  basic(authenticator: BasicAuthenticator, credential: Credential, nowMs: number): Proof | Promise<Proof>;
+  /** The client is the canonical address, after trusted proxies: who asks much waits for itself. */
+  basic(
+    authenticator: BasicAuthenticator,
+    credential: Credential,
+    client: string,
+    nowMs: number,
+  ): Proof | Promise<Proof>;
   /** The credential is the session cookie's value. */
   session(listener: HttpListener, credential: Credential, nowMs: number): Proof | Promise<Proof>;
   /** Is it still good, while its stream is open? Null: yes. Asked often, answers at once. */

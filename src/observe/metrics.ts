@@ -93,6 +93,7 @@ class ListenerSeries {
   connections = 0;
   readonly refused = new Map<DenialReason, number>();
   handshakeFailures = 0;
+  failuresDelayed = 0;
   readonly streams = { sse: 0, ws: 0 };
   certificateNotAfter: number | null = null;
 }
@@ -183,6 +184,10 @@ export class Metrics {
 
   tlsHandshakeFailed(listener: string): void {
     this.#listener(listener).handshakeFailures++;
+  }
+
+  authFailureDelayed(listener: string): void {
+    this.#listener(listener).failuresDelayed++;
   }
 
   /** Its end is seen in its record. */
@@ -324,6 +329,14 @@ export class Metrics {
     into.counter('tls_handshake_failures_total', 'TLS handshakes that failed.', ['listener'], (put) => {
       for (const [listener, { handshakeFailures }] of this.#listeners) put([listener], handshakeFailures);
     });
+    into.counter(
+      'auth_failures_delayed_total',
+      'Answers to bad credentials that were held back, because there had been many.',
+      ['listener'],
+      (put) => {
+        for (const [listener, { failuresDelayed }] of this.#listeners) put([listener], failuresDelayed);
+      },
+    );
     into.counter('log_lines_dropped_total', 'Log lines lost to a slow reader or a full disk.', [], (put) => {
       put([], this.#options.log.droppedLines);
     });

@@ -1,4 +1,5 @@
 import * as path from 'node:path';
+import { compileBasic } from './compile-basic.js';
 import { compileJwt } from './compile-jwt.js';
 import { compileMtls } from './compile-mtls.js';
 import { compileNetwork } from './compile-network.js';
@@ -17,7 +18,7 @@ export interface CompiledAuthenticators {
   readonly byName: ReadonlyMap<string, Authenticator>;
   /** Every token of every authenticator. */
   readonly tokens: readonly TokenEntry[];
-  /** Everyone whom a certificate or an address stands for. */
+  /** Everyone whom a password, a certificate or an address stands for. */
   readonly holders: readonly Holder[];
   /** Authenticator name → what any of its credentials is granted. */
   readonly grants: ReadonlyMap<string, ReadonlySet<string>>;
@@ -55,7 +56,11 @@ export function compileAuthenticators(file: PolicyFile, tree: Draft, context: Co
     }
     if (entry.type !== 'bearer') {
       const named =
-        entry.type === 'mtls' ? compileMtls(name, entry, node, context) : compileNetwork(name, entry, node, context);
+        entry.type === 'mtls'
+          ? compileMtls(name, entry, node, context)
+          : entry.type === 'basic'
+            ? compileBasic(name, entry, node, context)
+            : compileNetwork(name, entry, node, context);
       for (const holder of named.holders) holders.push(holder);
       grants.set(name, new Set(named.holders.flatMap((holder) => [...holder.grants])));
       byName.set(name, named.authenticator);

@@ -26,6 +26,7 @@ import type {
   RedirectListener,
   Route,
   RouteAccess,
+  ThrottleSettings,
   TlsSettings,
   Upstream,
 } from './policy.js';
@@ -342,7 +343,25 @@ class ListenerCompilation {
       ),
       origins: new Set(entry.origins ?? []),
       streamsEndAtExpiry: entry.streams?.end_at_expiry ?? true,
+      throttle: this.#compileThrottle(),
     };
+  }
+
+  #compileThrottle(): ThrottleSettings | null {
+    const { throttle } = this.#entry;
+    if (throttle === 'off') return null;
+    const delayMs = throttle?.delay ?? Math.min(250, throttle?.most ?? 250);
+    const mostMs = throttle?.most ?? Math.max(4_000, delayMs);
+    if (delayMs > mostMs) {
+      this.#findings.error(
+        'wrong_value',
+        this.#node.at(['throttle', 'delay']),
+        'value',
+        'the first delay is longer than the longest (most)',
+        'write the longer one as most',
+      );
+    }
+    return { after: throttle?.after ?? 5, delayMs, mostMs };
   }
 
   #checkRouteName(route: RouteEntry, node: Draft, names: Map<string, number>): void {
@@ -507,7 +526,9 @@ class ListenerCompilation {
         node,
         'value',
         `${show(other.name)} and ${show(authenticator.name)} both read ${either(shared)}, so a credential there would have two judges`,
-        `give each its own carriers, like carriers: [${shared[0] ?? ''}] for one of them, or put their tokens into one authenticator`,
+        shared.includes('basic')
+          ? 'keep one of them, with the users of both in one htpasswd file'
+          : `give each its own carriers, like carriers: [${shared[0] ?? ''}] for one of them, or put their tokens into one authenticator`,
       );
       return;
     }

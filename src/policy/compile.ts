@@ -125,7 +125,7 @@ function warnUnheldRoles(tree: Draft, names: DeclaredNames, held: ReadonlySet<st
   if (!names.allTokens) return;
   for (const [role, node] of tree.get('roles')?.entries ?? []) {
     if (held.has(role)) continue;
-    findings.warn('role_unheld', node, 'key', `no token has the role ${show(role)}`);
+    findings.warn('role_unheld', node, 'key', `nobody has the role ${show(role)}`);
   }
 }
 

@@ -27,6 +27,19 @@ export class Findings {
     this.warnings.push(issueAt(code, node, place, message, hint, 'warning'));
   }
 
+  /** A user that is not in the htpasswd file. @param known the names that are */
+  unknownUser(node: Draft | null, name: string, known: ReadonlySet<string>): void {
+    const names = [...known].filter(isShowable);
+    const meant = isShowable(name) ? didYouMean(name, names) : undefined;
+    this.error(
+      'unknown_name',
+      node,
+      'value',
+      `there is no user ${show(name)} in the htpasswd file; it has ${names.length > 12 ? `${known.size} others` : names.map(show).join(', ')}`,
+      meant === undefined ? 'add the user with htpasswd -B, or remove this entry' : `did you mean ${meant}?`,
+    );
+  }
+
   /** A name that nothing in the policy has. */
   unknownName(node: Draft | null, what: string, name: string, known: Iterable<string>): void {
     const names = [...known].filter((one) => NAME.test(one) && isShowable(one));

@@ -16,6 +16,7 @@ import { LARGEST_DOCUMENT, parseDocument, wholeFile } from './document.js';
 import type { Draft } from './draft.js';
 import { isShowable, show } from './found.js';
 import { defaultGatewaysV4, defaultGatewaysV6 } from './gateways.js';
+import { type Htpasswd, readHtpasswd } from './htpasswd.js';
 import type { Issue, IssueCode } from './issue.js';
 import { NO_MATERIAL, references, tokenReferences } from './material.js';
 import type { HostLookup, Material, Reference } from './material.js';
@@ -196,6 +197,7 @@ class Gathering {
 
   async run(all: readonly Reference[]): Promise<Material> {
     const tokensFiles = new Map<Draft, Validated<TokensFile>>();
+    const htpasswdFiles = new Map<Draft, Htpasswd>();
     const certificates = new Map<Draft, CertificatePair>();
     const keyFiles = new Map<Draft, readonly VerificationKey[]>();
     const secrets = new Map<Draft, Buffer>();
@@ -217,6 +219,11 @@ class Gathering {
           case 'key_file': {
             const keys = await this.#readKeys(one.node, one.from, one.file);
             if (keys !== null) keyFiles.set(one.node, keys);
+            return;
+          }
+          case 'htpasswd_file': {
+            const read = await this.#readHtpasswd(one.node, one.file);
+            if (read !== null) htpasswdFiles.set(one.node, read);
             return;
           }
           case 'certificate': {
@@ -245,7 +252,17 @@ class Gathering {
         }
       }),
     );
-    return { tokensFiles, certificates, keyFiles, secrets, digests, hosts, clientAuthorities, gateways };
+    return {
+      tokensFiles,
+      htpasswdFiles,
+      certificates,
+      keyFiles,
+      secrets,
+      digests,
+      hosts,
+      clientAuthorities,
+      gateways,
+    };
   }
 
   #resolve(file: string): string {
@@ -305,6 +322,22 @@ class Gathering {
     if (keys.ok) return keys.value;
     this.#error('bad_key', node, `${called}: ${keys.problem}`, keys.hint);
     return null;
+  }
+
+  async #readHtpasswd(node: Draft, file: string): Promise<Htpasswd | null> {
+    const { bytes, fault } = await readFile(this.#resolve(file), 'private', LARGEST_DOCUMENT, this.#reader);
+    const called = this.#called(file);
+    if (fault !== null) this.#privateFault(node, file, fault, 'run "htpasswd -B -C 12 -c FILE NAME", and chmod 600 it');
+    if (bytes === null) return null;
+    const text = decode(bytes);
+    bytes.fill(0);
+    if (text === null) {
+      this.#error('bad_htpasswd', node, `the file ${show(called)} is not UTF-8 text`, 'save it as UTF-8');
+      return null;
+    }
+    const read = readHtpasswd(text, called);
+    for (const issue of read.issues) (issue.severity === 'error' ? this.errors : this.warnings).push(issue);
+    return read;
   }
 
   async #readCertificate(node: Draft, cert: string, key: string): Promise<CertificatePair | null> {

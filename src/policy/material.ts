@@ -1,6 +1,7 @@
 /** What a policy names and does not hold: found here, read by `load.ts`, put in its place by `compile.ts`. */
 import type { ClientAuthority } from './client-authority.js';
 import type { Draft } from './draft.js';
+import type { Htpasswd } from './htpasswd.js';
 import type { CertificatePair } from './policy.js';
 import type {
   PolicyFile,
@@ -19,6 +20,7 @@ import type { VerificationKey } from './verification-key.js';
 export type Reference =
   | { readonly kind: 'tokens_file'; readonly node: Draft; readonly file: string }
   | { readonly kind: 'key_file'; readonly node: Draft; readonly from: 'jwks' | 'public_key'; readonly file: string }
+  | { readonly kind: 'htpasswd_file'; readonly node: Draft; readonly file: string }
   | { readonly kind: 'certificate'; readonly node: Draft; readonly cert: string; readonly key: string }
   | { readonly kind: 'secret'; readonly node: Draft; readonly reference: SecretReference }
   /** A token of callers: only its digest is kept. */
@@ -36,6 +38,7 @@ export type HostLookup =
 
 export interface Material {
   readonly tokensFiles: ReadonlyMap<Draft, Validated<TokensFile>>;
+  readonly htpasswdFiles: ReadonlyMap<Draft, Htpasswd>;
   readonly certificates: ReadonlyMap<Draft, CertificatePair>;
   /** Public keys that tokens are verified with; by the node of the file's name. */
   readonly keyFiles: ReadonlyMap<Draft, readonly VerificationKey[]>;
@@ -53,6 +56,7 @@ export interface Material {
 /** For who may not or need not look outside the policy. */
 export const NO_MATERIAL: Material = {
   tokensFiles: new Map(),
+  htpasswdFiles: new Map(),
   certificates: new Map(),
   keyFiles: new Map(),
   secrets: new Map(),
@@ -98,6 +102,11 @@ export function references(validated: Validated<PolicyFile>): Reference[] {
       found.push({ kind: 'client_authority', node, ca: authenticator.ca, crl: authenticator.crl ?? null });
     } else if (authenticator.type === 'jwt') {
       keyReferences(authenticator, node, found);
+    } else if (authenticator.type === 'basic') {
+      const fileNode = node?.get('htpasswd_file') ?? null;
+      if (fileNode?.standIn === false) {
+        found.push({ kind: 'htpasswd_file', node: fileNode, file: authenticator.htpasswd_file });
+      }
     }
   }
   if (Object.values(value.authenticators ?? {}).some(({ type }) => type === 'network'))

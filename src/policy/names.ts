@@ -33,7 +33,11 @@ export function declaredNames(validated: Validated<PolicyFile>, material: Materi
   for (const authenticator of tree?.get('authenticators')?.entries.values() ?? []) {
     // What is broken in it may be where its roles come from.
     if (authenticator.get('type')?.value === 'jwt' && authenticator.tainted) allTokens = false;
-    const lists: (Draft | null)[] = [authenticator.get('tokens'), authenticator.get('identities')];
+    const lists: (Draft | null)[] = ['tokens', 'identities', 'users'].map((key) => authenticator.get(key));
+    const shared = authenticator.get('permissions');
+    if (shared !== null) allPermissions = gather(shared.origin, permissions) && allPermissions;
+    if (!knowsItsUsers(authenticator, material)) allTokens = false;
+    if (['permissions', 'users'].some((key) => authenticator.dropped.has(key))) allTokens = allPermissions = false;
     if (authenticator.declares('tokens_file')) {
       const file = authenticator.get('tokens_file');
       const read = file === null ? undefined : material.tokensFiles.get(file);
@@ -92,8 +96,16 @@ function gatherOfTokens(list: Draft, into: Set<string>): boolean {
   return all;
 }
 
+/** Who is in an htpasswd file; where it was not read, anyone may be. */
+function knowsItsUsers(authenticator: Draft, material: Material): boolean {
+  if (!authenticator.declares('htpasswd_file')) return true;
+  const file = authenticator.get('htpasswd_file');
+  const read = file === null ? undefined : material.htpasswdFiles.get(file);
+  return read !== undefined && !read.issues.some((issue) => issue.severity === 'error');
+}
+
 /** Types whose entries may list permissions. */
-const NAMING = ['bearer', 'mtls', 'network'];
+const NAMING = ['basic', 'bearer', 'mtls', 'network'];
 
 /** An authenticator of another type names nobody's permissions, whatever else is wrong with it. */
 function namesPermissions(node: DocumentNode | undefined): boolean {

@@ -83,6 +83,16 @@ export interface HttpListener {
   readonly origins: ReadonlySet<string>;
   /** An open stream ends when the credential it began with does. Revocation always ends it. */
   readonly streamsEndAtExpiry: boolean;
+  /** How answers to bad credentials are slowed. Null: they are not. */
+  readonly throttle: ThrottleSettings | null;
+}
+
+export interface ThrottleSettings {
+  /** Failures that cost nothing, for each address and each claimed name. */
+  readonly after: number;
+  /** Before the answer to the next one; twice as long for each one after that. */
+  readonly delayMs: number;
+  readonly mostMs: number;
 }
 
 /** Browser sessions of a listener: a credential shown once becomes a cookie. */
@@ -291,13 +301,15 @@ export interface MtlsAuthenticator extends AuthenticatorBase {
 
 export interface BasicAuthenticator extends AuthenticatorBase {
   readonly type: 'basic';
-  /** By user name. */
+  /** By user name, in Normalization Form C. */
   readonly users: ReadonlyMap<string, BasicUser>;
 }
 
 export interface BasicUser {
   /** bcrypt, `$2b$…`. Shown to nobody. */
   readonly hash: Secret;
+  /** Base-2 logarithm of the rounds that the hash takes. */
+  readonly cost: number;
   readonly holder: Holder;
 }
 

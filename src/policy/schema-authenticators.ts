@@ -4,6 +4,7 @@ import { CN_FORM, SAN_FORM, SPKI_FORM, parseCommonName, parseSan, parseSpkiPin }
 import { NETWORK_HOST_FORM, parseNetworkHost } from './network-host.js';
 import { parsed, refused } from './parsed.js';
 import { TOKEN_CARRIERS } from './policy.js';
+import { basicAuthenticator } from './schema-basic.js';
 import { jwtAuthenticator } from './schema-jwt.js';
 import { date, filePath, list, map, name, names, realm, scalar, secret } from './schema-scalars.js';
 
@@ -94,6 +95,7 @@ export const authenticator = z.discriminatedUnion(
       identities: list(networkIdentity, 'identities'),
       realm: realm.optional(),
     }),
+    basicAuthenticator,
   ],
   { error: AUTHENTICATOR_FORM },
 );

@@ -95,6 +95,22 @@ const timeouts = map('a map such as { upstream: 60s }', {
   keep_alive: duration.optional(),
 });
 
+const THROTTLE_FORM = 'off, or a map such as { after: 5, delay: 250ms, most: 4s }';
+const throttleDelay = duration.refine((ms) => ms <= 60_000, { error: 'a duration of 60s at most' });
+const throttle = z
+  .union(
+    [
+      z.literal('off', { error: THROTTLE_FORM }),
+      map(THROTTLE_FORM, {
+        after: count(1, 1000).optional(),
+        delay: throttleDelay.optional(),
+        most: throttleDelay.optional(),
+      }),
+    ],
+    { error: THROTTLE_FORM },
+  )
+  .meta({ description: 'How answers to bad credentials are slowed; a good one never is' });
+
 const METHODS_FORM = 'any, or a list of methods such as [GET, POST]';
 const method = z.enum(METHODS, { error: 'a method such as GET, HEAD, POST, PUT, PATCH, DELETE or OPTIONS' });
 
@@ -155,6 +171,7 @@ const httpListener = map('a map with bind, upstream, authenticate and routes', {
   streams: map('a map such as { end_at_expiry: false }', {
     end_at_expiry: flag.meta({ description: 'An open stream ends when the credential it began with expires' }),
   }).optional(),
+  throttle: throttle.optional(),
   unsafe_plain_http: flag.optional(),
   unsafe_no_authentication: flag.optional(),
   unsafe_network_identity: flag.optional(),

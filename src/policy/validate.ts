@@ -84,7 +84,7 @@ const LATER_KEYS: ReadonlySet<string> = new Set([
   'watch',
   'acme',
 ]);
-const LATER_TYPES: ReadonlySet<string> = new Set(['basic', 'tcp']);
+const LATER_TYPES: ReadonlySet<string> = new Set(['tcp']);
 
 /**
  * What stands in for a required value that is broken or missing, so that the entry around it is still looked at.
@@ -102,6 +102,8 @@ const STAND_INS: readonly { readonly path: readonly string[]; readonly value: (s
   { path: ['authenticators', '*', 'audience'], value: () => 'stand-in' },
   { path: ['authenticators', '*', 'tokens', '*', 'name'], value: (serial) => `stand-in-${serial}` },
   { path: ['authenticators', '*', 'tokens', '*', 'sha256'], value: (serial) => serial.toString(16).padStart(64, '0') },
+  { path: ['authenticators', '*', 'htpasswd_file'], value: () => 'stand-in' },
+  { path: ['authenticators', '*', 'users', '*', 'name'], value: (serial) => `stand-in-${serial}` },
   { path: ['tokens', '*', 'name'], value: (serial) => `stand-in-${serial}` },
   { path: ['tokens', '*', 'sha256'], value: (serial) => serial.toString(16).padStart(64, '0') },
   { path: ['tests', '*', 'request'], value: () => 'GET /' },

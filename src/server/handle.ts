@@ -12,6 +12,7 @@ import type { Upstreams } from '../proxy/upstream.js';
 import type { OpenExchanges } from './open-exchanges.js';
 import { respond } from './respond.js';
 import type { SessionPages } from './session-pages.js';
+import type { SlowDenials } from './slow-denials.js';
 
 /** What every request of the process shares. */
 export interface Surroundings {
@@ -24,6 +25,8 @@ export interface Surroundings {
   readonly open: OpenExchanges;
   /** Answers below `/.guardbee/` where a listener has sessions; may be left out where none has. */
   readonly sessionPages?: SessionPages;
+  /** Answers those that are refused, some of them late. */
+  readonly denials: Pick<SlowDenials, 'answer'>;
   /** True once the process is on its way out. */
   draining(): boolean;
   /** A throw on the way of a request: a bug of ours. The message is redacted by the log. */
@@ -102,7 +105,9 @@ function settleLate(
 function settle(exchange: Exchange, decision: Decision, upgrading: UpgradingClient | null, around: Surroundings): void {
   exchange.decided(decision);
   if (!decision.allow) {
-    respond.denial(exchange, decision.reason, decision.route?.authenticators ?? []);
+    around.denials.answer(exchange, decision, () => {
+      respond.denial(exchange, decision.reason, decision.route?.authenticators ?? []);
+    });
     return;
   }
   if (decision.identity !== null) around.open.add(exchange, decision.identity);

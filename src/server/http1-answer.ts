@@ -89,6 +89,10 @@ export class Http1Answer implements Answer {
     this.end();
   }
 
+  closeAfterwards(): void {
+    this.#response.shouldKeepAlive = false;
+  }
+
   sendContinue(): void {
     if (!this.#gone()) this.#response.writeContinue();
   }

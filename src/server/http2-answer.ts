@@ -13,6 +13,12 @@ const SINGLE: ReadonlySet<string> = new Set(
   ).split(' '),
 );
 
+/**
+ * Fields that are never joined with commas: cookies hold commas (RFC 6265 §3), and browsers read one challenge of each
+ * WWW-Authenticate, so that a second one behind a comma is never asked.
+ */
+const APART: ReadonlySet<string> = new Set(['set-cookie', 'www-authenticate', 'proxy-authenticate']);
+
 /** An answer on one HTTP/2 stream. */
 export class Http2Answer implements Answer {
   readonly #stream: ServerHttp2Stream;
@@ -76,6 +82,11 @@ export class Http2Answer implements Answer {
     this.#dropRest();
   }
 
+  closeAfterwards(): void {
+    // GOAWAY: what is underway ends first (RFC 9113 §6.8).
+    this.#stream.session?.close();
+  }
+
   sendContinue(): void {
     if (!this.#gone()) this.#stream.additionalHeaders({ ':status': 100 });
   }
@@ -124,7 +135,7 @@ function outgoing(status: number, fields: readonly string[]): OutgoingHttpHeader
     const value = withoutWhitespace(fields[i + 1] ?? '');
     const known = headers[name];
     if (known === undefined) headers[name] = value;
-    else if (name === 'set-cookie') headers[name] = [...(Array.isArray(known) ? known : [String(known)]), value];
+    else if (APART.has(name)) headers[name] = [...(Array.isArray(known) ? known : [String(known)]), value];
     else if (!SINGLE.has(name)) headers[name] = `${String(known)}, ${value}`;
   }
   return headers;

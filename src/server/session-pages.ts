@@ -23,6 +23,7 @@ import type { HttpListener, SessionSettings } from '../policy/policy.js';
 import { pathToGoOn, sendPage } from './login-answer.js';
 import { judgeFormHead, readForm } from './login-form.js';
 import { denialAnswer } from './respond.js';
+import type { SlowDenials } from './slow-denials.js';
 
 const FORM_FIELDS: ReadonlySet<string> = new Set(['username', 'password', 'token', 'next']);
 const ONLY_COOKIE = new Set(['cookie'] as const);
@@ -47,11 +48,13 @@ export class SessionPages {
   readonly #prover: SessionProver;
   readonly #provers: Provers;
   readonly #revocations: Revocations;
+  readonly #denials: Pick<SlowDenials, 'answer'>;
 
-  constructor(prover: SessionProver, provers: Provers, revocations: Revocations) {
+  constructor(prover: SessionProver, provers: Provers, revocations: Revocations, denials: Pick<SlowDenials, 'answer'>) {
     this.#prover = prover;
     this.#provers = provers;
     this.#revocations = revocations;
+    this.#denials = denials;
   }
 
   /** Rejects only where we are broken. */
@@ -115,11 +118,14 @@ export class SessionPages {
       return;
     }
     const nowMs = exchange.startedAtMs;
-    const proved = await authenticateLogin(settings, credential, isTyped, nowMs, this.#provers);
+    const proved = await authenticateLogin(settings, credential, asking.arrival.at, isTyped, nowMs, this.#provers);
     if (over(exchange)) return;
     this.#note(asking, proved.ok ? proved.identity : null, credential);
     if (!proved.ok) {
-      this.#refuseLogin(asking, proved.reason, next);
+      const { reason, attempt } = proved;
+      this.#denials.answer(exchange, { reason, client: asking.arrival.at, attempt }, () => {
+        this.#refuseLogin(asking, reason, next);
+      });
       return;
     }
     const value = this.#begin(listener, settings, proved, credential, nowMs);

@@ -120,6 +120,10 @@ listeners:
       keep_alive: 60s
     streams:
       end_at_expiry: true
+    throttle:
+      after: 5
+      delay: 250ms
+      most: 4s
   plain:
     type: redirect
     bind: 127.0.0.1:8080

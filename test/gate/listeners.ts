@@ -168,6 +168,7 @@ export function listenerOf(parts: ListenerParts): HttpListener {
     sessions: null,
     origins: new Set(),
     streamsEndAtExpiry: true,
+    throttle: null,
   };
 }
 

@@ -86,7 +86,12 @@ describe('permits cannot be forged', () => {
     const refused = authorize(admission, null);
     assert.ok(!refused.allow);
     assert.equal(refused.reason, 'credential_missing');
-    const denied = authorize(admission, { ok: false, reason: 'credential_expired', fingerprint: 'abcdef' });
+    const denied = authorize(admission, {
+      ok: false,
+      reason: 'credential_expired',
+      fingerprint: 'abcdef',
+      attempt: null,
+    });
     assert.ok(!denied.allow);
     assert.deepEqual([denied.reason, denied.fingerprint], ['credential_expired', 'abcdef']);
   });

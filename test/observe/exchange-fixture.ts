@@ -96,6 +96,7 @@ export function policyWith(routes: readonly Route[], version = 'abcdef123456'): 
     sessions: null,
     origins: new Set(),
     streamsEndAtExpiry: true,
+    throttle: null,
   };
   return {
     version,

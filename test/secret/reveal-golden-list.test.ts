@@ -9,6 +9,8 @@ const MAY_REVEAL: readonly string[] = [
   'identity/jwt-shape.ts',
   'identity/jwt.ts',
   'identity/session-prover.ts',
+  // What a caller typed, and the hash it is held against, on their way to bcrypt.
+  'identity/basic.ts',
   // The credential that is shown to the upstream.
   'proxy/request-head.ts',
   // OpenSSL takes the key as text; a new one is written to its file.

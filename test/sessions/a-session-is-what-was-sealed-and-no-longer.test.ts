@@ -168,7 +168,7 @@ describe('the end', () => {
       name: 'people',
       realm: 'guardbee',
       carriers: new Set(['basic']),
-      users: new Map([['anna', { hash: Secret.fromText(hash), holder }]]),
+      users: new Map([['anna', { hash: Secret.fromText(hash), cost: 12, holder }]]),
     });
     const before = of('$2b$12$before');
     const who: Identity = { ...holder, authenticator: 'people', expiresAtMs: Infinity, revocables: [] };

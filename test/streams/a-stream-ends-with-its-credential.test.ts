@@ -155,6 +155,11 @@ async function listening(
       clock: { now: () => Date.now(), ticks: () => performance.now() },
       prove: () => ({ ok: true, identity, carrier: 'authorization', fingerprint: null }),
       open: underway,
+      denials: {
+        answer: (_exchange, _refusal, send) => {
+          send();
+        },
+      },
       draining: () => false,
       broke: (error) => {
         throw error;
