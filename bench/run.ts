@@ -3,9 +3,8 @@
  * asserted here: figures of one machine at one time are read as ratios.
  */
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
-import { randomBytes } from 'node:crypto';
-import { readFileSync, writeFileSync } from 'node:fs';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { generateKeyPairSync, randomBytes, sign } from 'node:crypto';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -83,6 +82,21 @@ async function load(url: string, token: string): Promise<Load> {
   return { requests, perSecond: requests / SECONDS };
 }
 
+/** A token of an issuer of its own, good for an hour, and the public key in PEM. */
+function makeJwt(): { readonly jwt: string; readonly pem: string } {
+  const { publicKey, privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' });
+  const now = Math.floor(Date.now() / 1000);
+  const claims = { iss: 'bench', aud: 'bench', sub: 'bench', roles: ['user'], jti: 'bench', iat: now, exp: now + 3600 };
+  const input = [{ alg: 'ES256' }, claims]
+    .map((part) => Buffer.from(JSON.stringify(part)).toString('base64url'))
+    .join('.');
+  const signature = sign('sha256', Buffer.from(input), { key: privateKey, dsaEncoding: 'ieee-p1363' });
+  return {
+    jwt: `${input}.${signature.toString('base64url')}`,
+    pem: publicKey.export({ type: 'spki', format: 'pem' }) as string,
+  };
+}
+
 const median = (values: readonly number[]): number =>
   [...values].sort((a, b) => a - b)[values.length >> 1] ?? Number.NaN;
 
@@ -102,6 +116,8 @@ async function main(): Promise<number> {
   try {
     const token = `gbee_${randomBytes(32).toString('base64url')}`;
     const tls = await ensureSelfSigned(join(dir, 'tls'), ['localhost', '127.0.0.1']);
+    const { jwt, pem } = makeJwt();
+    writeFileSync(join(dir, 'jwt.pem'), pem, { mode: 0o600 });
     const node = process.execPath;
     const upstream = await keep(start([node, here('./upstream.js')], /^\d+\n/, 1));
     const upstreamPort = upstream.said.trim();
@@ -115,13 +131,14 @@ listeners:
     tls: { cert: ${tls.certFile}, key: ${tls.keyFile} }
     allow_from: [127.0.0.0/8, 10.0.0.0/8]
     upstream: http://127.0.0.1:${upstreamPort}
-    authenticate: [keys]
+    authenticate: [keys, sso]
     routes:
       - { name: health, path: /health, methods: [GET], public: true }
       - { name: dev, path: /dev/**, deny: true }
       - { name: job, path: "/v1/jobs/{job_id}", methods: [GET], from: [127.0.0.1], require: access }
 authenticators:
   keys: { type: bearer, tokens: [{ name: bench, roles: [user], sha256: ${sha256Hex(token)} }] }
+  sso: { type: jwt, issuer: bench, audience: bench, public_key: { file: jwt.pem }, roles_from: roles }
 roles: { user: [access] }
 state: { dir: ${dir} }
 log: { file: ${join(dir, 'access.log')} }
@@ -145,9 +162,10 @@ log: { file: ${join(dir, 'access.log')} }
     );
     const path = '/v1/jobs/job-1';
     const rows = [
-      { name: 'direct', url: `http://127.0.0.1:${upstreamPort}${path}`, pid: null },
-      { name: 'guardbee', url: `${guardbee.said}${path}`, pid: guardbee.pid },
-      { name: 'http-proxy', url: `https://127.0.0.1:${baseline.said.trim()}${path}`, pid: baseline.pid },
+      { name: 'direct', url: `http://127.0.0.1:${upstreamPort}${path}`, pid: null, token },
+      { name: 'guardbee', url: `${guardbee.said}${path}`, pid: guardbee.pid, token },
+      { name: 'guardbee, JWT', url: `${guardbee.said}${path}`, pid: guardbee.pid, token: jwt },
+      { name: 'http-proxy', url: `https://127.0.0.1:${baseline.said.trim()}${path}`, pid: baseline.pid, token },
     ] as const;
     // Node gives memory back some seconds after a start; idle is what stays.
     await new Promise((resolve) => setTimeout(resolve, IDLE_MS));
@@ -162,7 +180,7 @@ log: { file: ${join(dir, 'access.log')} }
             `${round < 1 ? 'warming up' : `round ${String(round)} of ${String(ROUNDS)}`}: ${row.name}      \r`,
           );
         const before = row.pid === null ? 0 : cpuMicroseconds(row.pid);
-        const { requests, perSecond } = await load(row.url, token);
+        const { requests, perSecond } = await load(row.url, row.token);
         const after = row.pid === null ? 0 : cpuMicroseconds(row.pid);
         if (round < 1) continue;
         figures.get(row.name)?.rate.push(perSecond);
@@ -203,15 +221,16 @@ function report(figures: ReadonlyMap<string, { cpu: number[]; rate: number[] }>,
   });
   const baseline = of('http-proxy');
   const line = (cells: readonly string[]): string =>
-    cells.map((cell, index) => (index === 0 ? cell.padEnd(12) : cell.padStart(16))).join('');
+    cells.map((cell, index) => (index === 0 ? cell.padEnd(14) : cell.padStart(16))).join('');
   const out = [
     `TLS 1.3, HTTP/1.1 keep-alive, small JSON, ${String(CONNECTIONS)} connections, proxy on one core, load and service on the other;`,
     `median of ${String(ROUNDS)} rounds of ${String(SECONDS)} s in turn. guardbee: token, CIDR, routes, access log to a file, metrics.`,
+    'guardbee, JWT: the same with an ES256 token seen before, asking each time whether it was revoked.',
     'http-proxy 1.18.1: the same token check, nothing else. direct: no TLS, no checks.',
     '',
     line(['', 'requests/s', 'CPU µs/request', 'to http-proxy']),
   ];
-  for (const name of ['direct', 'guardbee', 'http-proxy']) {
+  for (const name of ['direct', 'guardbee', 'guardbee, JWT', 'http-proxy']) {
     const { cpu, rate } = of(name);
     out.push(
       line([
