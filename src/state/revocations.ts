@@ -3,7 +3,6 @@ import type { Revocations, Standing } from '../identity/revocation.js';
 import type { Policy, RevocationSettings } from '../policy/policy.js';
 import { revocationTargets } from './revocation-targets.js';
 import { FileRevocations } from './revocation-file.js';
-import { RedisRevocations } from './revocation-redis.js';
 import { type Revocation, type RevocationStore, StateError, type StoreStatus, type Tell } from './store.js';
 
 export type StoreName = RevocationSettings['store'];
@@ -40,6 +39,8 @@ export class PolicyRevocations implements Revocations {
     try {
       if (which.has('embedded')) stores.set('embedded', await FileRevocations.open(policy.stateDir, nowMs, tell));
       if (which.has('shared') && policy.redis !== null) {
+        // Its client is loaded where there is something to share: elsewhere it would cost every start some megabytes.
+        const { RedisRevocations } = await import('./revocation-redis.js');
         stores.set('shared', await RedisRevocations.open(policy.redis, policy.stateDir, tell));
       }
     } catch (error) {
