@@ -32,7 +32,7 @@ function sso(issuer: string, revocation: RevocationSettings): JwtAuthenticator {
     permissionsFrom: null,
     rolesMap: null,
     permissions: new Set(),
-  roles: new Map(),
+    roles: new Map(),
     revocation,
   };
 }
