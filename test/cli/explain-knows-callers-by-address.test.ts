@@ -76,7 +76,7 @@ test('show prints who is known by address and by being local', async () => {
     roles: ['node'],
     permissions: ['report'],
   });
-  assert.equal(value.listeners['local']?.routes[0]?.authenticate, undefined);
+  assert.equal(value.listeners['local'].routes[0]?.authenticate, undefined);
   assert.deepEqual(value.authenticators['lan'], {
     type: 'network',
     identities: [{ from: '203.0.113.7', name: 'hive-1', roles: ['node'], permissions: ['report'] }],
