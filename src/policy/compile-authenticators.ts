@@ -3,6 +3,7 @@ import { compileBasic } from './compile-basic.js';
 import { compileJwt } from './compile-jwt.js';
 import { compileMtls } from './compile-mtls.js';
 import { compileNetwork } from './compile-network.js';
+import { checkGiven } from './compile-holder.js';
 import type { Draft } from './draft.js';
 import type { Findings } from './findings.js';
 import { show } from './found.js';
@@ -173,24 +174,11 @@ function compileToken(
   node: Draft,
   context: Context,
 ): TokenEntry {
-  const { findings, names, roles, now } = context;
+  const { findings, roles, now } = context;
   if (!node.declares('roles') && !node.declares('permissions')) {
     findings.missing(node, 'roles', 'missing, needed is roles, permissions or both', 'write roles: [ROLE]');
   }
-  for (const [index, role] of (token.roles ?? []).entries()) {
-    if (names.roles.has(role) || !names.allRoles) continue;
-    findings.unknownName(node.at(['roles', index]), 'role', role, names.roles);
-  }
-  for (const [index, permission] of (token.permissions ?? []).entries()) {
-    if (!names.roles.has(permission)) continue;
-    findings.error(
-      'ambiguous_name',
-      node.at(['permissions', index]),
-      'value',
-      `${show(permission)} is a role, and a name is not both a role and a permission`,
-      `write roles: [${permission}]`,
-    );
-  }
+  checkGiven(token, node, context);
   const notBeforeMs = token.not_before ?? -Infinity;
   const notAfterMs = token.not_after ?? Infinity;
   if (notBeforeMs >= notAfterMs) {

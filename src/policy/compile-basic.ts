@@ -1,3 +1,4 @@
+import { checkGiven } from './compile-holder.js';
 import type { Draft } from './draft.js';
 import type { Findings } from './findings.js';
 import { either, show } from './found.js';
@@ -92,23 +93,6 @@ function compileOwn(
     own.set(user.name, user);
   }
   return own;
-}
-
-function checkGiven(given: Given, node: Draft, { findings, names }: Context): void {
-  for (const [index, role] of (given.roles ?? []).entries()) {
-    if (names.roles.has(role) || !names.allRoles) continue;
-    findings.unknownName(node.at(['roles', index]), 'role', role, names.roles);
-  }
-  for (const [index, permission] of (given.permissions ?? []).entries()) {
-    if (!names.roles.has(permission)) continue;
-    findings.error(
-      'ambiguous_name',
-      node.at(['permissions', index]),
-      'value',
-      `${show(permission)} is a role, and a name is not both a role and a permission`,
-      `write roles: [${permission}]`,
-    );
-  }
 }
 
 function holderOf(name: string, given: Given, { roles }: Context): Holder {

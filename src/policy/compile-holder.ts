@@ -22,11 +22,26 @@ export function compileHolder(entry: HolderEntry, node: Draft, { roles, names, f
   if (!node.declares('roles') && !node.declares('permissions')) {
     findings.missing(node, 'roles', 'missing, needed is roles, permissions or both', 'write roles: [ROLE]');
   }
-  for (const [index, role] of (entry.roles ?? []).entries()) {
+  checkGiven(entry, node, { names, findings });
+  const held = entry.roles ?? [];
+  return {
+    name: entry.name,
+    roles: [...new Set(held)],
+    grants: new Set([...held, ...held.flatMap((role) => roles.get(role) ?? []), ...(entry.permissions ?? [])]),
+  };
+}
+
+/** Roles that there are, and permissions that are no roles: the same for everybody who can be given either. */
+export function checkGiven(
+  given: Pick<HolderEntry, 'roles' | 'permissions'>,
+  node: Draft,
+  { names, findings }: Pick<HolderContext, 'names' | 'findings'>,
+): void {
+  for (const [index, role] of (given.roles ?? []).entries()) {
     if (names.roles.has(role) || !names.allRoles) continue;
     findings.unknownName(node.at(['roles', index]), 'role', role, names.roles);
   }
-  for (const [index, permission] of (entry.permissions ?? []).entries()) {
+  for (const [index, permission] of (given.permissions ?? []).entries()) {
     if (!names.roles.has(permission)) continue;
     findings.error(
       'ambiguous_name',
@@ -36,10 +51,4 @@ export function compileHolder(entry: HolderEntry, node: Draft, { roles, names, f
       `write roles: [${permission}]`,
     );
   }
-  const held = entry.roles ?? [];
-  return {
-    name: entry.name,
-    roles: [...new Set(held)],
-    grants: new Set([...held, ...held.flatMap((role) => roles.get(role) ?? []), ...(entry.permissions ?? [])]),
-  };
 }
