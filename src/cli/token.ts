@@ -119,6 +119,8 @@ function registerHash(token: Command, voice: Voice): void {
     // Taken only to be refused with a reason.
     .argument('[input]', '- for stdin, which is what it reads anyway')
     .allowExcessArguments()
+    // A token may begin with a dash.
+    .allowUnknownOption()
     .addHelpText('after', '\nExample:\n  guardbee token hash < prometheus.token\n')
     .action(
       ending(async (input: string | undefined, _options: unknown, command: Command) => {

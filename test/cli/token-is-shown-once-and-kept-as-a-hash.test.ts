@@ -269,11 +269,19 @@ test('token hash - is the same, and what it prints is what new wrote', async (t)
   assert.equal(stdout, `${tokensIn(file)[0]?.sha256 ?? ''}\n`);
 });
 
-test('a token on the command line is refused, with the reason', async () => {
-  const { token } = tokenPair();
-  const { code, stdout, stderr } = await perform('token', 'hash', token);
-  assert.equal(code, 2);
-  assert.equal(stdout, '');
-  assert.match(stderr, /can be read by everybody on this machine \(ps\)/);
-  assert.ok(!stderr.includes(token));
-});
+for (const argv of [
+  ['sixteen-letters!'],
+  ['-sixteen-letters'],
+  ['--sixteen-letter'],
+  ['--sixteen=letters'],
+  ['-', 'sixteen-letters!'],
+  ['--', '-sixteen-letters'],
+]) {
+  test(`a token on the command line is refused, with the reason: ${argv.join(' ')}`, async () => {
+    const { code, stdout, stderr } = await perform('token', 'hash', ...argv);
+    assert.equal(code, 2);
+    assert.equal(stdout, '');
+    assert.match(stderr, /can be read by everybody on this machine \(ps\)/);
+    assert.ok(!stderr.includes('sixteen'));
+  });
+}

@@ -11,6 +11,7 @@ import { tokenPair, writeFileIn } from '../support/policy-builder.js';
 import { runGuardbee } from '../support/process.js';
 import type { CommandResult } from '../support/process.js';
 import { TemporaryDirectory } from '../support/temporary-directory.js';
+import { waitUntil } from '../support/wait.js';
 import { perform } from './in-process.js';
 
 interface Entry {
@@ -315,15 +316,26 @@ test('the lock of a process that is gone holds nobody up; that of a live one doe
   const order: string[] = [];
   let release = (): void => undefined;
   const held = new Promise<void>((resolve) => (release = resolve));
-  const first = withLock(file, async () => {
-    await held;
-    order.push('first');
+  // Both ask for it alike: who comes second is sure only once the first one has it.
+  let first = Promise.resolve();
+  await new Promise<void>((taken) => {
+    first = withLock(file, async () => {
+      taken();
+      await held;
+      order.push('first');
+    });
   });
   const second = perform('token', 'new', '--name', 'b', '--role', 'x', '--file', file).then(({ code }) => {
     order.push('second');
     return code;
   });
-  await new Promise((resolve) => setTimeout(resolve, 100));
+  // What it would put in the lock's place is there while it asks.
+  const asks = (): boolean => readdirSync(folder.path).some((name) => name.startsWith('.tokens.yaml.lock.'));
+  await waitUntil(asks, 'the second one to ask for the lock');
+  // In this time, it would have done the same where nothing is locked.
+  const elsewhere = folder.file('other.yaml');
+  assert.equal((await perform('token', 'new', '--name', 'b', '--role', 'x', '--file', elsewhere)).code, 0);
+  assert.ok(asks());
   assert.deepEqual([order, entries(file).length], [[], 2]);
   release();
   await first;
