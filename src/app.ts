@@ -198,7 +198,7 @@ class Parts {
       upstreams: this.upstreams,
       sink,
       clock: CLOCK,
-      prove: proveWith(provers),
+      means: { prove: proveWith(provers) },
       open: underway,
       sessionPages: new SessionPages(sessions, provers, revocations, this.denials),
       denials: this.denials,

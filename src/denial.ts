@@ -70,6 +70,27 @@ export const DENIALS = Object.freeze({
   own_page_unknown: row(404, 'There is no such page'),
   own_page_method: row(405, 'This page has another method'),
   permission_missing: row(403, 'The credential does not allow this', 'insufficient_scope'),
+  // What a request asks for.
+  field_invalid: row(400, 'A value is not as it should be'),
+  query_ambiguous: row(400, 'The query can be read in more than one way'),
+  body_type_unsupported: row(415, 'The body must be JSON in UTF-8'),
+  body_encoding_unsupported: row(415, 'The body must not be compressed'),
+  body_too_large: row(413, 'The request body is too large'),
+  body_incomplete: row(400, 'The request body ended early'),
+  body_malformed: row(400, 'The request body could not be read'),
+  body_ambiguous: row(400, 'The request body can be read in more than one way'),
+  body_budget_exhausted: row(503, 'Too many request bodies at once'),
+  operation_unknown: row(403, 'This cannot be asked for here'),
+  not_owner: row(403, 'This belongs to somebody else'),
+  deadline_malformed: row(400, 'The deadline could not be read'),
+  deadline_passed: row(504, 'The deadline has passed', 'none', 'info'),
+  cors_refused: row(403, 'Pages of that origin may not ask for this', 'none', 'info'),
+  // How much.
+  rate_exceeded: row(429, 'Too many requests'),
+  quota_exceeded: row(429, 'The quota is used up'),
+  concurrency_exceeded: row(429, 'Too many requests at once'),
+  streams_exceeded: row(429, 'Too many open streams'),
+  limits_unavailable: row(503, 'The limits cannot be checked at present'),
   // Life of the process.
   draining: row(503, 'The server is shutting down', 'none', 'info'),
 }) satisfies Record<string, DenialRow>;

@@ -85,8 +85,8 @@ export class Exchange {
   bytesOut = 0;
   /** Set by whoever forwards: ends both sides at once, for a reason of ours. */
   onCut: ((reason: FailureReason) => void) | null = null;
-  /** Set by whoever must know that it is over, once. */
-  onFinished: (() => void) | null = null;
+  /** Most exchanges have nobody who waits for their end. */
+  #afterwards: (() => void)[] | null = null;
 
   constructor(init: {
     readonly requestId: string;
@@ -133,6 +133,13 @@ export class Exchange {
 
   get protocol(): RawHead['protocol'] {
     return this.#raw.protocol;
+  }
+
+  /** Calls back once when it is over, however it ends; at once where it is over already. */
+  whenFinished(call: () => void): void {
+    if (this.#finished) call();
+    else if (this.#afterwards === null) this.#afterwards = [call];
+    else this.#afterwards.push(call);
   }
 
   read(message: Message): void {
@@ -185,7 +192,10 @@ export class Exchange {
   #finish(outcome: Outcome, status: number): void {
     if (this.#finished) return;
     this.#finished = true;
-    this.onFinished?.();
+    if (this.#afterwards !== null) {
+      for (const call of this.#afterwards) call();
+      this.#afterwards = null;
+    }
     const message = this.#message;
     const decision = this.#decision;
     const route: Route | null = decision?.route ?? null;

@@ -19,6 +19,8 @@ export const FAILURES = Object.freeze({
   client_gone: row('client', 499, 'The client went away', 'info'),
   client_body_broken: row('client', 400, 'The request body ended early', 'warn'),
   client_body_timeout: row('client', 408, 'The request body took too long', 'warn'),
+  client_body_too_large: row('client', 413, 'The request body is too large', 'warn'),
+  deadline_exceeded: row('client', 504, 'The deadline has passed', 'warn'),
   credential_ended: row('client', 401, 'The credential is no longer valid', 'warn'),
   upstream_refused: row('upstream', 502, 'The service behind is not reachable', 'error'),
   upstream_not_loopback: row('upstream', 502, 'The service behind is not reachable', 'error'),

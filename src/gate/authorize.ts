@@ -62,41 +62,79 @@ export interface Refusal {
   readonly fingerprint: string | null;
   /** What was shown and did not prove itself; null where nothing was, or nothing that could be guessed. */
   readonly attempt: Attempt | null;
+  /** What the reason alone does not say. Null: it says all. */
+  readonly particulars: Particulars | null;
+}
+
+/** Holds nothing that came from outside: names and words of the policy, numbers of ours. */
+export interface Particulars {
+  /** Fields of the answer besides those that every refusal has: lower-case names and values in turn. */
+  readonly fields: readonly string[];
+  /** A value that is not as it should be; null where it is about something else. */
+  readonly invalid: Invalid | null;
+}
+
+/** Where a value stands, what the policy calls it, and the rule that it breaks. */
+export interface Invalid {
+  readonly place: 'path' | 'query' | 'header' | 'body';
+  readonly name: string;
+  readonly rule: string;
 }
 
 export type Decision = Permit | Refusal;
 
-/**
- * May it. @param authentication null where the route is public and nobody was asked.
- */
-export function authorize(admission: Admission, authentication: Authentication | null): Decision {
-  const { route, client } = admission;
-  const no = (
-    reason: DenialReason,
-    identity: Identity | null,
-    fingerprint: string | null,
-    attempt: Attempt | null = null,
-  ): Refusal => ({
+/** What a route demands besides who asks, looked at one by one and found met. Made by `decide` alone. */
+// eslint-disable-next-line @typescript-eslint/no-empty-object-type -- demands come with the steps that look at them
+export interface Met {}
+
+/** A refusal of somebody who was asked who they are, or of a request to a public route, where nobody is. */
+export function refusal(
+  admission: Admission,
+  authentication: Authentication | null,
+  reason: DenialReason,
+  particulars: Particulars | null = null,
+): Refusal {
+  const proved = authentication?.ok === true ? authentication.identity : null;
+  return {
     allow: false,
     reason,
-    route,
-    client,
-    identity,
-    fingerprint,
-    attempt,
-  });
-  if (route.upstream === null) return no('route_denied', null, null);
-  if (route.access.kind === 'public') return new GrantedPermit(AUTHORIZED, admission, route.upstream, null);
-  if (authentication === null) return no('credential_missing', null, null);
-  if (!authentication.ok) return no(authentication.reason, null, authentication.fingerprint, authentication.attempt);
-  if (isCrossSite(admission, authentication.carrier)) {
-    return no('cross_site', authentication.identity, authentication.fingerprint);
-  }
+    route: admission.route,
+    client: admission.client,
+    identity: proved,
+    fingerprint: authentication?.fingerprint ?? null,
+    attempt: authentication?.ok === false ? authentication.attempt : null,
+    particulars,
+  };
+}
+
+/** What can be said by the head alone; null: nothing speaks against it so far. */
+export function refusalByHead(admission: Admission, authentication: Authentication | null): Refusal | null {
+  const { route } = admission;
+  const no = (reason: DenialReason): Refusal => refusal(admission, authentication, reason);
+  if (route.upstream === null) return no('route_denied');
+  if (route.access.kind === 'public') return null;
+  if (authentication === null) return no('credential_missing');
+  if (!authentication.ok) return no(authentication.reason);
+  if (isCrossSite(admission, authentication.carrier)) return no('cross_site');
   if (route.access.kind === 'require') {
     for (const name of route.access.anyOf) {
-      if (authentication.identity.grants.has(name))
-        return new GrantedPermit(AUTHORIZED, admission, route.upstream, authentication);
+      if (authentication.identity.grants.has(name)) return null;
     }
   }
-  return no('permission_missing', authentication.identity, authentication.fingerprint);
+  return no('permission_missing');
+}
+
+/**
+ * May it.
+ * @param authentication null where the route is public and nobody was asked
+ * @param met null where the route demands nothing
+ */
+export function authorize(admission: Admission, authentication: Authentication | null, met: Met | null): Decision {
+  const refused = refusalByHead(admission, authentication);
+  if (refused !== null) return refused;
+  const { upstream, demands, access } = admission.route;
+  if (upstream === null) return refusal(admission, authentication, 'route_denied');
+  if (demands !== null && met === null) throw new TypeError('nobody has looked at what the route demands');
+  const proved = access.kind !== 'public' && authentication?.ok === true ? authentication : null;
+  return new GrantedPermit(AUTHORIZED, admission, upstream, proved);
 }

@@ -3,8 +3,9 @@ import { type Asked, type Authentication, authenticate } from '../identity/authe
 import type { Caller } from '../identity/caller.js';
 import { POLICY_ALONE, type Provers } from '../identity/provers.js';
 import type { HttpListener } from '../policy/policy.js';
-import { admit } from './admit.js';
-import { type Decision, authorize } from './authorize.js';
+import { type Admission, admit } from './admit.js';
+import { type Decision, authorize, refusalByHead } from './authorize.js';
+import type { Underway } from './underway.js';
 
 /** Says who a request is from; policy tests and `explain` put a supposed caller in its place. */
 export type Prove = (asked: Asked, caller: Caller, nowMs: number) => Authentication | Promise<Authentication>;
@@ -14,36 +15,51 @@ export function proveWith(provers: Provers): Prove {
   return (asked, caller, nowMs) => authenticate(asked, caller, nowMs, provers);
 }
 
-const PROVE_BY_POLICY = proveWith(POLICY_ALONE);
+/** What deciding needs besides the policy and the request. */
+export interface Means {
+  readonly prove: Prove;
+}
+
+/** Where there is nothing but the policy. */
+export const MEANS_OF_POLICY: Means = { prove: proveWith(POLICY_ALONE) };
+
+/** Of a request that was refused before anybody was asked who it is. */
+const UNASKED = { identity: null, fingerprint: null, attempt: null, particulars: null };
 
 /**
- * The gate: admit, authenticate, authorize. HTTP/1.1, HTTP/2 and upgrades come through here, and so do `tests:` and
- * `explain`, which is why they can't disagree with what the proxy does. No effects: no log, no metric, no clock. A
- * promise only where `prove` gives one.
+ * The gate: admit, authenticate, what the route demands, authorize. HTTP/1.1, HTTP/2 and upgrades come through here, and
+ * so do `tests:` and `explain`, which is why they can't disagree with what the proxy does. No log, no metric, no clock;
+ * what is counted or held is so through `means`. A promise only where something must be found out, or a body be read.
  */
 export function decide(
   listener: HttpListener,
   message: Message,
   caller: Caller,
   nowMs: number,
-  prove: Prove = PROVE_BY_POLICY,
+  underway: Underway,
+  means: Means,
 ): Decision | Promise<Decision> {
   const admission = admit(listener, message, caller.address);
-  if (!admission.admitted) return { allow: false, ...admission, identity: null, fingerprint: null, attempt: null };
-  if (admission.route.access.kind === 'public') return authorize(admission, null);
-  const proved = prove(admission, caller, nowMs);
-  return proved instanceof Promise ? proved.then((late) => authorize(admission, late)) : authorize(admission, proved);
+  if (!admission.admitted) return { allow: false, ...admission, ...UNASKED };
+  if (admission.route.access.kind === 'public') return proceed(admission, null, nowMs, underway, means);
+  const proved = means.prove(admission, caller, nowMs);
+  return proved instanceof Promise
+    ? proved.then((late) => proceed(admission, late, nowMs, underway, means))
+    : proceed(admission, proved, nowMs, underway, means);
 }
 
-/** The same, where nothing needs to be found out first. @throws TypeError when `prove` makes it wait all the same. */
-export function decideNow(
-  listener: HttpListener,
-  message: Message,
-  caller: Caller,
-  nowMs: number,
-  prove: Prove = PROVE_BY_POLICY,
-): Decision {
-  const decision = decide(listener, message, caller, nowMs, prove);
-  if (decision instanceof Promise) throw new TypeError('this proof takes time');
-  return decision;
+/** Whoever it is has been asked. Most routes demand nothing more, and then nothing more is looked at. */
+function proceed(
+  admission: Admission,
+  authentication: Authentication | null,
+  _nowMs: number,
+  _underway: Underway,
+  _means: Means,
+): Decision | Promise<Decision> {
+  const { demands } = admission.route;
+  if (demands === null) return authorize(admission, authentication, null);
+  // Nothing is read or counted for somebody who may not ask at all.
+  const refused = refusalByHead(admission, authentication);
+  if (refused !== null) return refused;
+  return authorize(admission, authentication, {});
 }

@@ -1,11 +1,13 @@
 import { DENIALS } from '../denial.js';
+import { Readable } from 'node:stream';
 import { readMessage } from '../http/message.js';
 import type { Identity } from '../identity/identity.js';
 import { POLICY_ALONE } from '../identity/provers.js';
 import { formatAddress, parseAddress } from '../net/address.js';
 import type { HttpListener, Policy, PolicyTest } from '../policy/policy.js';
 import type { Refusal } from './authorize.js';
-import { type Prove, decideNow, proveWith } from './decide.js';
+import { MEANS_OF_POLICY, type Prove, decide, proveWith } from './decide.js';
+import type { Underway } from './underway.js';
 
 /** A request as `tests:` and `explain` describe it. */
 export interface SupposedRequest {
@@ -39,6 +41,12 @@ export type Supposition =
   /** The question itself makes no sense: no such listener, no such address. */
   | { readonly kind: 'unanswerable'; readonly why: string };
 
+/** Ends at once and has no body. */
+const SUPPOSED: Underway = {
+  whenFinished: () => undefined,
+  answer: { body: Readable.from([]), sendContinue: () => undefined },
+};
+
 /** What the gate would say of a request, by the same code that says it of real ones. */
 export function suppose(policy: Policy, request: SupposedRequest, nowMs: number): Supposition {
   const listener = policy.listeners.find((candidate) => candidate.name === request.listener);
@@ -68,7 +76,11 @@ export function suppose(policy: Policy, request: SupposedRequest, nowMs: number)
       identity: null,
     };
   const caller = { address: peer, text: formatAddress(peer), certificate: null };
-  const decision = decideNow(listener, read.message, caller, nowMs, proveSupposed(request.as, policy));
+  const decision = decide(listener, read.message, caller, nowMs, SUPPOSED, {
+    ...MEANS_OF_POLICY,
+    prove: proveSupposed(request.as, policy),
+  });
+  if (decision instanceof Promise) throw new TypeError('what is only supposed takes no time');
   if (decision.allow) {
     return {
       kind: 'allowed',

@@ -302,6 +302,7 @@ class ListenerCompilation {
         safe: route.safe !== false,
         bodyMs: route.timeouts?.body ?? timeouts.bodyMs,
         upstreamMs: route.timeouts?.upstream ?? timeouts.upstreamMs,
+        demands: null,
       };
       return { route: compiled, pattern: route.path };
     });

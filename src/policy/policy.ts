@@ -6,6 +6,7 @@ import type { CidrSet } from '../net/cidr-set.js';
 import type { Secret } from '../secret/secret.js';
 import type { CertificateTable } from './certificate-table.js';
 import type { ClientAuthority } from './client-authority.js';
+import type { Demands } from './demands.js';
 import type { Issue } from './issue.js';
 import type { JwsAlgorithm } from './jws-algorithms.js';
 import type { RouteTable } from './route-table.js';
@@ -203,6 +204,8 @@ export interface Route {
   readonly safe: boolean;
   readonly bodyMs: number;
   readonly upstreamMs: number;
+  /** Null: who asks is all that matters. */
+  readonly demands: Demands | null;
 }
 
 export type RouteAccess =

@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { type Answer, type Clock, Exchange, type ExchangeSink } from '../exchange.js';
 import { isOwnPath } from '../gate/admit.js';
 import type { Decision } from '../gate/authorize.js';
-import { type Prove, decide } from '../gate/decide.js';
+import { type Means, decide } from '../gate/decide.js';
 import { type RawHead, hasBody, readMessage } from '../http/message.js';
 import type { Caller } from '../identity/caller.js';
 import type { HttpListener } from '../policy/policy.js';
@@ -19,8 +19,8 @@ export interface Surroundings {
   readonly upstreams: Upstreams;
   readonly sink: ExchangeSink;
   readonly clock: Clock;
-  /** Says who a request is from. */
-  readonly prove: Prove;
+  /** What deciding needs besides the policy. */
+  readonly means: Means;
   /** What is underway and may lose its right to be. */
   readonly open: OpenExchanges;
   /** Answers below `/.guardbee/` where a listener has sessions; may be left out where none has. */
@@ -77,7 +77,7 @@ export function handle(
       });
       return;
     }
-    const decision = decide(listener, read.message, caller, exchange.startedAtMs, around.prove);
+    const decision = decide(listener, read.message, caller, exchange.startedAtMs, exchange, around.means);
     // A credential seen before is decided in the same turn; only what must be found out makes a request wait.
     if (decision instanceof Promise) settleLate(exchange, decision, upgrading, around);
     else settle(exchange, decision, upgrading, around);
@@ -106,7 +106,7 @@ function settle(exchange: Exchange, decision: Decision, upgrading: UpgradingClie
   exchange.decided(decision);
   if (!decision.allow) {
     around.denials.answer(exchange, decision, () => {
-      respond.denial(exchange, decision.reason, decision.route?.authenticators ?? []);
+      respond.denial(exchange, decision.reason, decision.route?.authenticators ?? [], decision.particulars);
     });
     return;
   }

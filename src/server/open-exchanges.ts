@@ -27,9 +27,9 @@ export class OpenExchanges {
   add(exchange: Exchange, identity: Identity): void {
     if (identity.revocables.length === 0 && identity.expiresAtMs === Number.POSITIVE_INFINITY) return;
     this.#open.set(exchange, identity);
-    exchange.onFinished = () => {
+    exchange.whenFinished(() => {
       this.#open.delete(exchange);
-    };
+    });
     if (this.#timer !== null) return;
     this.#timer = setInterval(() => {
       this.#sweep(Date.now());

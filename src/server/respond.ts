@@ -1,6 +1,8 @@
 import { type Challenge, DENIALS, type DenialReason } from '../denial.js';
 import type { Exchange } from '../exchange.js';
+
 import { FAILURES, type FailureReason } from '../failure.js';
+import type { Invalid, Particulars } from '../gate/authorize.js';
 import type { Authenticator } from '../policy/policy.js';
 import type { Respond } from '../proxy/respond.js';
 import { sendLoginInstead } from './login-answer.js';
@@ -14,11 +16,15 @@ export interface WholeAnswer {
 
 /**
  * RFC 9457 problem document. `instance` is the request id, so that an operator finds the line in the log; nothing else
- * in it depends on the request or on the policy.
+ * in it depends on the request. Of a value that is not as it should be it says what the policy calls it, and the rule.
  */
-function problem(status: number, title: string, requestId: string): Buffer {
+function problem(status: number, title: string, requestId: string, invalid: Invalid | null): Buffer {
+  const wrong =
+    invalid === null
+      ? ''
+      : `,"invalid":[${JSON.stringify({ in: invalid.place, name: invalid.name, rule: invalid.rule })}]`;
   return Buffer.from(
-    `{"type":"about:blank","title":${JSON.stringify(title)},"status":${String(status)},"instance":"${instance(requestId)}"}\n`,
+    `{"type":"about:blank","title":${JSON.stringify(title)},"status":${String(status)},"instance":"${instance(requestId)}"${wrong}}\n`,
   );
 }
 
@@ -30,8 +36,14 @@ function instance(requestId: string): string {
 /** Seconds after which asking again may help. */
 const RETRY_AFTER = '5';
 
-function whole(status: number, title: string, requestId: string, challenges: readonly string[]): WholeAnswer {
-  const body = problem(status, title, requestId);
+function whole(
+  status: number,
+  title: string,
+  requestId: string,
+  challenges: readonly string[],
+  particulars: Particulars | null,
+): WholeAnswer {
+  const body = problem(status, title, requestId, particulars?.invalid ?? null);
   const fields = [
     'content-type',
     'application/problem+json',
@@ -45,7 +57,8 @@ function whole(status: number, title: string, requestId: string, challenges: rea
     requestId,
   ];
   for (const challenge of challenges) fields.push('www-authenticate', challenge);
-  if (status === 503) fields.push('retry-after', RETRY_AFTER);
+  if (particulars !== null) fields.push(...particulars.fields);
+  else if (status === 503) fields.push('retry-after', RETRY_AFTER);
   return { status, fields, body };
 }
 
@@ -77,22 +90,28 @@ export function denialAnswer(
   reason: DenialReason,
   requestId: string,
   asked: readonly Authenticator[] = [],
+  particulars: Particulars | null = null,
 ): WholeAnswer {
   const row = DENIALS[reason];
-  return whole(row.status, row.title, requestId, challengesOf(row.challenge, row.status, asked));
+  return whole(row.status, row.title, requestId, challengesOf(row.challenge, row.status, asked), particulars);
 }
 
 export function failureAnswer(reason: FailureReason, requestId: string): WholeAnswer {
   const row = FAILURES[reason];
-  return whole(row.status, row.title, requestId, []);
+  return whole(row.status, row.title, requestId, [], null);
 }
 
 /** The one place where a refusal or failure becomes an answer. */
 export const respond: Respond = {
-  denial(exchange: Exchange, reason: DenialReason, asked: readonly Authenticator[]): void {
+  denial(
+    exchange: Exchange,
+    reason: DenialReason,
+    asked: readonly Authenticator[],
+    particulars: Particulars | null = null,
+  ): void {
     exchange.denied(reason);
     if (DENIALS[reason].status === 401 && sendLoginInstead(exchange, asked)) return;
-    const answer = denialAnswer(reason, exchange.requestId, asked);
+    const answer = denialAnswer(reason, exchange.requestId, asked, particulars);
     exchange.answer.sendWhole(answer.status, answer.fields, answer.body);
   },
   failure(exchange: Exchange, reason: FailureReason): void {

@@ -1,6 +1,8 @@
 import assert from 'node:assert/strict';
+import { Readable } from 'node:stream';
 import type { Decision } from '../../src/gate/authorize.js';
-import { decideNow as decideCaller } from '../../src/gate/decide.js';
+import { MEANS_OF_POLICY, decide as decideCaller } from '../../src/gate/decide.js';
+import type { Underway } from '../../src/gate/underway.js';
 import type { Message } from '../../src/http/message.js';
 import { type Authentication, authenticate } from '../../src/identity/authenticate.js';
 import type { Caller } from '../../src/identity/caller.js';
@@ -130,6 +132,7 @@ export function compileRoutes(
       safe: true,
       bodyMs: 30_000,
       upstreamMs: 60_000,
+      demands: null,
     };
     return { route, pattern: read.pattern };
   });
@@ -172,13 +175,21 @@ export function listenerOf(parts: ListenerParts): HttpListener {
   };
 }
 
+/** A request without a body, of which nothing is expected when it is over. */
+export const UNDERWAY: Underway = {
+  whenFinished: () => undefined,
+  answer: { body: Readable.from([]), sendContinue: () => undefined },
+};
+
 /** Somebody at an address, without a client certificate. */
 export function callerAt(at: Address): Caller {
   return { address: at, text: formatAddress(at), certificate: null };
 }
 
 export function decide(listener: HttpListener, message: Message, from: Address, nowMs: number): Decision {
-  return decideCaller(listener, message, callerAt(from), nowMs);
+  const decision = decideCaller(listener, message, callerAt(from), nowMs, UNDERWAY, MEANS_OF_POLICY);
+  assert.ok(!(decision instanceof Promise));
+  return decision;
 }
 
 /** Who it is, where the policy alone tells. */

@@ -83,15 +83,19 @@ describe('permits cannot be forged', () => {
     const listener = listenerOf({ routes: [{ path: '/', access: ['read'] }] });
     const route = listener.routes.routes[0]!;
     const admission = { ...permit.admission, listener, route };
-    const refused = authorize(admission, null);
+    const refused = authorize(admission, null, null);
     assert.ok(!refused.allow);
     assert.equal(refused.reason, 'credential_missing');
-    const denied = authorize(admission, {
-      ok: false,
-      reason: 'credential_expired',
-      fingerprint: 'abcdef',
-      attempt: null,
-    });
+    const denied = authorize(
+      admission,
+      {
+        ok: false,
+        reason: 'credential_expired',
+        fingerprint: 'abcdef',
+        attempt: null,
+      },
+      null,
+    );
     assert.ok(!denied.allow);
     assert.deepEqual([denied.reason, denied.fingerprint], ['credential_expired', 'abcdef']);
   });
@@ -112,6 +116,7 @@ describe('permits cannot be forged', () => {
       const decision = authorize(
         { ...admission, route },
         { ok: true, identity, carrier: 'authorization', fingerprint: 'abcdef' },
+        null,
       );
       assert.equal(decision.allow, false);
     }

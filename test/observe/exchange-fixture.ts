@@ -31,6 +31,7 @@ export function route(name: string, pattern = '/v1/jobs'): Route {
     safe: true,
     bodyMs: 30_000,
     upstreamMs: 60_000,
+    demands: null,
   };
 }
 

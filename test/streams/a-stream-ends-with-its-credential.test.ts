@@ -153,7 +153,7 @@ async function listening(
       upstreams,
       sink: { opened: nothing, finished: (record) => records.push(record) },
       clock: { now: () => Date.now(), ticks: () => performance.now() },
-      prove: () => ({ ok: true, identity, carrier: 'authorization', fingerprint: null }),
+      means: { prove: () => ({ ok: true, identity, carrier: 'authorization', fingerprint: null }) },
       open: underway,
       denials: {
         answer: (_exchange, _refusal, send) => {
