@@ -86,6 +86,7 @@ export async function openListener(
   const secure = tls === null || listener.type !== 'http' ? null : secureServer(listener, tls, events);
   secure?.on('secureConnection', (socket) => {
     const peer = remember(socket, certificateOf(socket, listener, events));
+    socket.allowHalfOpen = true;
     if (peer === null) socket.destroy();
     else http.accept(socket, peer, socket.alpnProtocol === 'h2');
   });
@@ -110,8 +111,14 @@ export async function openListener(
       sockets.delete(socket);
       events.closed(listener.name);
     });
-    if (secure !== null) secure.emit('connection', socket);
-    else http.accept(socket, peer, false);
+    if (secure === null) {
+      http.accept(socket, peer, false);
+      return;
+    }
+    // Who leaves in the middle of the handshake has left: half open, the socket would wait for the time-out, and so
+    // would a drain. What TLS makes of this socket takes the setting over.
+    socket.allowHalfOpen = false;
+    secure.emit('connection', socket);
   });
 
   await listen(front, listener.bind.host, listener.bind.port);
