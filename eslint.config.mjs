@@ -54,7 +54,8 @@ export default defineConfig(
   {
     files: ['**/*.ts'],
     extends: [tseslint.configs.strictTypeChecked, tseslint.configs.stylisticTypeChecked],
-    languageOptions: { parserOptions: { projectService: true, tsconfigRootDir: import.meta.dirname } },
+    // One program for all files, as for a build; a service such as editors have takes a quarter longer.
+    languageOptions: { parserOptions: { project: './tsconfig.json', tsconfigRootDir: import.meta.dirname } },
     rules: {
       // `== null` asks for null and undefined at once; nothing else is compared loosely.
       eqeqeq: ['error', 'always', { null: 'ignore' }],

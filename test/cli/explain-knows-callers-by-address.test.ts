@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { runGuardbee } from '../support/process.js';
 import { TestAuthority, writeKeyPair } from '../support/certificates.js';
 import { writeFileIn, writePolicy } from '../support/policy-builder.js';
 import { TemporaryDirectory } from '../support/temporary-directory.js';
+import { perform } from './in-process.js';
 
 const POLICY = `version: 1
 listeners:
@@ -36,11 +36,11 @@ tests:
 test('who is known by an address is named, and what is said of them is what the gate says', async () => {
   using directory = new TemporaryDirectory();
   const policy = writePolicy(directory, POLICY);
-  const tested = await runGuardbee(['test', '--policy', policy]);
+  const tested = await perform('test', '--policy', policy);
   assert.equal(tested.code, 0, tested.stdout + tested.stderr);
 
   const explain = async (...args: string[]): Promise<string> => {
-    const result = await runGuardbee(['explain', ...args, '--policy', policy]);
+    const result = await perform('explain', ...args, '--policy', policy);
     assert.equal(result.code, 0, result.stderr);
     return result.stdout;
   };
@@ -65,7 +65,7 @@ test('who is known by an address is named, and what is said of them is what the 
 test('show prints who is known by address and by being local', async () => {
   using directory = new TemporaryDirectory();
   const policy = writePolicy(directory, POLICY);
-  const shown = await runGuardbee(['show', '--json', '--policy', policy]);
+  const shown = await perform('show', '--json', '--policy', policy);
   assert.equal(shown.code, 0, shown.stderr);
   const value = JSON.parse(shown.stdout) as {
     listeners: Record<string, { local_identity?: unknown; routes: { authenticate?: unknown }[] }>;
@@ -112,7 +112,7 @@ authenticators:
 roles: { node: [report] }
 `,
   );
-  const shown = await runGuardbee(['show', '--json', '--policy', policy]);
+  const shown = await perform('show', '--json', '--policy', policy);
   assert.equal(shown.code, 0, shown.stderr);
   const value = JSON.parse(shown.stdout) as { authenticators: Record<string, unknown> };
   const held = { roles: ['node'], permissions: ['report'] };

@@ -94,7 +94,7 @@ const CASES: readonly Case[] = [
   },
 ];
 
-describe('an unsafe start listens on nothing, even for a moment', () => {
+describe('an unsafe start listens on nothing, even for a moment', { concurrency: 2 }, () => {
   for (const { name, exit, says, policy } of CASES) {
     test(`${name}: exit ${String(exit)}`, async () => {
       using dir = new TemporaryDirectory();
@@ -117,7 +117,8 @@ async function listenOn(host: string): Promise<{ server: Server; port: number }>
   return { server, port: (server.address() as AddressInfo).port };
 }
 
-describe('an upstream whose own port is open to the network', () => {
+// Two at a time: the first of them waits for the next look, which is 10 s away.
+describe('an upstream whose own port is open to the network', { concurrency: 2 }, () => {
   const open = (dir: TemporaryDirectory, port: number, exposure?: PolicyValue): string =>
     writePolicy(
       dir,
@@ -128,6 +129,27 @@ describe('an upstream whose own port is open to the network', () => {
         top: { admin: { bind: '127.0.0.1:0' }, ...(exposure === undefined ? {} : { upstream_exposure: exposure }) },
       }),
     );
+
+  test('is said within 10 s when it opens later: not ready, a warning, a metric', async () => {
+    using dir = new TemporaryDirectory();
+    const first = await listenOn('127.0.0.1');
+    await using guardbee = startGuardbee({ args: ['run', '--policy', open(dir, first.port)] });
+    const admin = String(
+      (await guardbee.waitForLog((line) => line['event.name'] === 'admin.open', 20_000))['url.full'],
+    );
+    assert.equal((await fetch(`${admin}/readyz`)).status, 200);
+    await new Promise((resolve) => first.server.close(resolve));
+    const second = createServer((socket) => socket.destroy());
+    await new Promise<void>((resolve) => second.listen(first.port, '0.0.0.0', resolve));
+    try {
+      await guardbee.waitForLog((line) => line['event.name'] === 'upstream.exposed', 15_000);
+      assert.equal((await fetch(`${admin}/readyz`)).status, 503);
+      assert.match(await (await fetch(`${admin}/metrics`)).text(), /guardbee_upstream_exposed\{[^}]*\} 1/);
+      await guardbee.kill('SIGTERM', 20_000);
+    } finally {
+      second.close();
+    }
+  });
 
   test('refuses the start with exit 3 where a listener is beyond loopback', async () => {
     using dir = new TemporaryDirectory();
@@ -168,27 +190,6 @@ describe('an upstream whose own port is open to the network', () => {
       }
     });
   }
-
-  test('is said within 10 s when it opens later: not ready, a warning, a metric', async () => {
-    using dir = new TemporaryDirectory();
-    const first = await listenOn('127.0.0.1');
-    await using guardbee = startGuardbee({ args: ['run', '--policy', open(dir, first.port)] });
-    const admin = String(
-      (await guardbee.waitForLog((line) => line['event.name'] === 'admin.open', 20_000))['url.full'],
-    );
-    assert.equal((await fetch(`${admin}/readyz`)).status, 200);
-    await new Promise((resolve) => first.server.close(resolve));
-    const second = createServer((socket) => socket.destroy());
-    await new Promise<void>((resolve) => second.listen(first.port, '0.0.0.0', resolve));
-    try {
-      await guardbee.waitForLog((line) => line['event.name'] === 'upstream.exposed', 15_000);
-      assert.equal((await fetch(`${admin}/readyz`)).status, 503);
-      assert.match(await (await fetch(`${admin}/metrics`)).text(), /guardbee_upstream_exposed\{[^}]*\} 1/);
-      await guardbee.kill('SIGTERM', 20_000);
-    } finally {
-      second.close();
-    }
-  });
 });
 
 test('an address in use ends the start with exit 5, and the addresses before it are let go', async () => {

@@ -14,6 +14,7 @@ import { Upstreams } from '../../src/proxy/upstream.js';
 import { openListener } from '../../src/server/listener.js';
 import { OpenExchanges } from '../../src/server/open-exchanges.js';
 import { FileRevocations } from '../../src/state/revocation-file.js';
+import { testCertificates } from '../support/certificates.js';
 import { startGuard } from '../support/guard.js';
 import { h2Connect } from '../support/h2-client.js';
 import { countResources, expectResources } from '../support/leak.js';
@@ -80,7 +81,9 @@ const isEnd = (line: Readonly<Record<string, unknown>>): boolean => line['guardb
 test('an expired token ends what it began, unless the listener lets it go on', async () => {
   await using upstream = await streamingUpstream();
   const { token, sha256 } = tokenPair();
-  const endsAtMs = Date.now() + 5000;
+  // Time for guardbee to start and for all of it to begin, on a busy machine too.
+  await testCertificates();
+  const endsAtMs = Date.now() + 8000;
   await using guard = await startGuard({
     upstream: upstream.url,
     tokens: [{ name: 'brief', sha256, roles: ['operator'], not_after: new Date(endsAtMs).toISOString() }],
