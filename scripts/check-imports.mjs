@@ -16,6 +16,7 @@ export const HOUSE = {
     ['denial.ts', 'failure.ts', 'version.ts'],
     ['secret', 'net'],
     ['http'],
+    ['check'],
     ['policy'],
     ['identity'],
     ['gate'],
@@ -31,7 +32,7 @@ export const HOUSE = {
   ],
 
   /** These decide and do nothing else: no I/O, no clock. */
-  pure: ['denial.ts', 'failure.ts', 'secret', 'net', 'http', 'policy', 'identity', 'gate'],
+  pure: ['denial.ts', 'failure.ts', 'secret', 'net', 'http', 'check', 'policy', 'identity', 'gate'],
 
   /** Files in pure folders that may do I/O all the same, and with what: the doors through which input comes. */
   doors: {

@@ -360,6 +360,7 @@ class Parts {
           identity: null,
           credentialFingerprint: null,
           outcome: { kind: 'denied', reason },
+          invalid: null,
           status: DENIALS[reason].status,
           upstream: null,
           upstreamMs: null,

@@ -1,5 +1,6 @@
 import type { DenialReason } from './denial.js';
 import type { FailureReason } from './failure.js';
+import type { Invalid } from './gate/authorize.js';
 import type { Identity } from './identity/identity.js';
 import type { Route } from './policy/policy.js';
 
@@ -40,6 +41,8 @@ export interface ExchangeRecord {
   /** First 6 hex digits of the SHA-256 of the credential shown, valid or not. */
   readonly credentialFingerprint: string | null;
   readonly outcome: Outcome;
+  /** The value for which it was refused: where it stands, and the rule that it breaks. All of it is the policy's. */
+  readonly invalid: Invalid | null;
   readonly status: number;
   readonly upstream: string | null;
   /** Until the first byte of the upstream's answer. */

@@ -224,6 +224,7 @@ export class Exchange {
       identity: decision?.identity ?? this.#known?.identity ?? null,
       credentialFingerprint: decision?.fingerprint ?? this.#known?.fingerprint ?? null,
       outcome,
+      invalid: decision?.allow === false ? (decision.particulars?.invalid ?? null) : null,
       status,
       upstream: decision?.allow === true ? decision.upstream.name : null,
       upstreamMs: this.#upstreamTicks === null ? null : this.#upstreamTicks - this.#startedTicks,

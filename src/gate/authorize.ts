@@ -1,3 +1,4 @@
+import type { Rule } from '../check/check.js';
 import type { DenialReason } from '../denial.js';
 import type { Attempt, Authentication } from '../identity/authenticate.js';
 import type { Identity } from '../identity/identity.js';
@@ -77,8 +78,9 @@ export interface Particulars {
 /** Where a value stands, what the policy calls it, and the rule that it breaks. */
 export interface Invalid {
   readonly place: 'path' | 'query' | 'header' | 'body';
+  /** A name of the policy. */
   readonly name: string;
-  readonly rule: string;
+  readonly rule: Rule;
 }
 
 export type Decision = Permit | Refusal;

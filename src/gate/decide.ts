@@ -5,6 +5,7 @@ import { POLICY_ALONE, type Provers } from '../identity/provers.js';
 import type { HttpListener } from '../policy/policy.js';
 import { type Admission, admit } from './admit.js';
 import { type Decision, authorize, refusalByHead } from './authorize.js';
+import { checkHead } from './check-head.js';
 import type { Underway } from './underway.js';
 
 /** Says who a request is from; policy tests and `explain` put a supposed caller in its place. */
@@ -61,5 +62,7 @@ function proceed(
   // Nothing is read or counted for somebody who may not ask at all.
   const refused = refusalByHead(admission, authentication);
   if (refused !== null) return refused;
+  const wrong = demands.head === null ? null : checkHead(demands.head, admission, authentication);
+  if (wrong !== null) return wrong;
   return authorize(admission, authentication, {});
 }

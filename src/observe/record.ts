@@ -131,6 +131,11 @@ export class AccessRecorder {
     if (identity !== null) line += this.#identity(identity);
     const fingerprint = record.credentialFingerprint;
     if (fingerprint !== null && FINGERPRINT.test(fingerprint)) line += `,"guardbee.credential":"token:${fingerprint}"`;
+    const { invalid } = record;
+    if (invalid !== null) {
+      line += `,"guardbee.invalid.in":"${invalid.place}","guardbee.invalid.name":${this.#names.get(invalid.name)}`;
+      line += `,"guardbee.invalid.rule":"${invalid.rule}"`;
+    }
     if (record.upstream !== null) line += `,"guardbee.upstream":${this.#names.get(record.upstream)}`;
     if (record.upstreamMs !== null) line += `,"guardbee.upstream_ms":${ms(record.upstreamMs)}`;
     line += `,"guardbee.duration_ms":${ms(record.durationMs)}`;

@@ -6,6 +6,7 @@ import { formatBind } from './bind.js';
 import type { ParsedBind } from './bind.js';
 import { AmbientCallers, beyondLoopbackCounts } from './ambient-callers.js';
 import type { CompiledAuthenticators } from './compile-authenticators.js';
+import { compileDemands } from './compile-demands.js';
 import { compileLocal } from './compile-network.js';
 import { compileSessions } from './compile-sessions.js';
 import type { Draft } from './draft.js';
@@ -302,7 +303,7 @@ class ListenerCompilation {
         safe: route.safe !== false,
         bodyMs: route.timeouts?.body ?? timeouts.bodyMs,
         upstreamMs: route.timeouts?.upstream ?? timeouts.upstreamMs,
-        demands: null,
+        demands: compileDemands(route, routeNode, access, this.#findings),
       };
       return { route: compiled, pattern: route.path };
     });

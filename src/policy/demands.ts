@@ -1,8 +1,30 @@
 /** What a route asks of a request besides who sent it, decided when the policy compiles. */
+import type { Check } from '../check/check.js';
 
 /** Null members: nothing of that kind. A route without any demand has null in place of the whole. */
 export interface Demands {
+  readonly head: HeadChecks | null;
   readonly owner: OwnerDemand | null;
+}
+
+/** What is checked before a body is looked at. */
+export interface HeadChecks {
+  readonly path: readonly ParameterCheck[];
+  /** Names as they are when decoded. */
+  readonly query: readonly NamedCheck[];
+  readonly queryNames: ReadonlySet<string>;
+  /** Names in lower case. */
+  readonly headers: readonly NamedCheck[];
+}
+
+export interface NamedCheck {
+  readonly name: string;
+  readonly check: Check;
+}
+
+export interface ParameterCheck extends NamedCheck {
+  /** Which segment of the path the parameter is, from 0. */
+  readonly segment: number;
 }
 
 /** Only who made a thing may use it. */

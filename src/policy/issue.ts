@@ -97,6 +97,7 @@ export const ISSUES = Object.freeze({
   redis_unencrypted: 'policy',
   revocation_list_stale: 'policy',
   gateway_unknown: 'policy',
+  url_hosts_open: 'policy',
 }) satisfies Record<string, IssueClass>;
 
 export type IssueCode = keyof typeof ISSUES;

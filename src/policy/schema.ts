@@ -37,6 +37,7 @@ import {
   yes,
 } from './schema-scalars.js';
 
+import { checkHeaders, checkPath, checkQuery } from './schema-checks.js';
 import { origins, sessions } from './schema-sessions.js';
 
 export type { ScalarProblem } from './schema-scalars.js';
@@ -136,6 +137,9 @@ const route = map('a map such as { name: rest, path: /**, require: PERMISSION }'
     .literal(false, { error: 'false' })
     .optional()
     .meta({ description: 'A GET here changes something: the CSRF rule treats it as a write' }),
+  check: checkPath.optional(),
+  check_query: checkQuery.optional(),
+  check_headers: checkHeaders.optional(),
   timeouts: map('a map such as { upstream: 5m }', {
     body: durationOrNone.optional(),
     upstream: durationOrNone.optional(),

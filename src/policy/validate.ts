@@ -68,7 +68,6 @@ export function issueAt(
 const LATER_KEYS: ReadonlySet<string> = new Set([
   'audit',
   'body',
-  'check',
   'cors',
   'deadline',
   'dns',

@@ -64,6 +64,7 @@ export const EXCHANGE: ExchangeRecord = {
   route: SUBMIT,
   identity: ALICE,
   credentialFingerprint: 'ab12cd',
+  invalid: null,
   outcome: { kind: 'permitted' },
   status: 200,
   upstream: '127.0.0.1:7833',
