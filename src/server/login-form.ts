@@ -23,8 +23,13 @@ export function judgeFormHead(message: Message): DenialReason | null {
   return null;
 }
 
-/** Reads a form; never rejects. @param known names a form may have, each once */
-export function readForm(body: Readable, known: ReadonlySet<string>, mostMs = MOST_MS): Promise<FormResult> {
+/**
+ * Reads a form; never rejects.
+ *
+ * @param known names a form may have, each once
+ * @param mostMs what the policy allows a body; a form gets no more than 10 s of it
+ */
+export function readForm(body: Readable, known: ReadonlySet<string>, mostMs: number): Promise<FormResult> {
   return new Promise((resolve) => {
     const pieces: Buffer[] = [];
     let length = 0;
@@ -54,10 +59,13 @@ export function readForm(body: Readable, known: ReadonlySet<string>, mostMs = MO
     const onGone = (): void => {
       settle(no(null));
     };
-    const timer = setTimeout(() => {
-      body.pause();
-      settle(no('body_timeout'));
-    }, mostMs);
+    const timer = setTimeout(
+      () => {
+        body.pause();
+        settle(no('body_timeout'));
+      },
+      Math.min(mostMs, MOST_MS),
+    );
     body.on('data', onData);
     body.once('end', onEnd);
     body.once('close', onGone);

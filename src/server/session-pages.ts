@@ -274,12 +274,12 @@ function bare({ message, settings }: Asking): LoginRead {
 }
 
 /** What somebody typed into the page. */
-async function typed({ exchange, message, settings }: Asking): Promise<LoginRead> {
+async function typed({ exchange, listener, message, settings }: Asking): Promise<LoginRead> {
   const wrong = judgeFormHead(message);
   if (wrong !== null) return no(wrong);
   if (readCredential(message, loginCarriers(settings)).kind !== 'none') return no('credential_ambiguous');
   if (message.expectsContinue) exchange.answer.sendContinue();
-  const form = await readForm(exchange.answer.body, FORM_FIELDS);
+  const form = await readForm(exchange.answer.body, FORM_FIELDS, listener.timeouts.bodyMs);
   if (!form.ok) return no(form.reason);
   const username = form.fields.get('username');
   const password = form.fields.get('password');

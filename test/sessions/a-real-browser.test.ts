@@ -3,10 +3,12 @@ import assert from 'node:assert/strict';
 import { createServer } from 'node:https';
 import type { AddressInfo } from 'node:net';
 import { test } from 'node:test';
-import { type Page, chromium } from 'playwright-core';
+import { hashSync } from 'bcryptjs';
+import { type Browser, type Page, chromium } from 'playwright-core';
 import { testCertificates } from '../support/certificates.js';
 import { requireComponent } from '../support/component.js';
-import { startGuard } from '../support/guard.js';
+import { assertUntouched, startGuard } from '../support/guard.js';
+import { writeFileIn } from '../support/policy-builder.js';
 import { type RecordedConnection, type RecordedRequest, RecordingUpstream } from '../support/recording-upstream.js';
 import { PATIENCE_MS, waitUntil } from '../support/wait.js';
 import { websocketAccept } from '../support/websocket-frames.js';
@@ -46,6 +48,14 @@ function socketTo(page: Page, url: string): Promise<string> {
   );
 }
 
+function launch(executablePath: string): Promise<Browser> {
+  return chromium.launch({
+    executablePath,
+    headless: true,
+    args: ['--no-sandbox', '--disable-dev-shm-usage', '--disable-gpu'],
+  });
+}
+
 test('a person logs in, works, is not robbed by another site, and logs out', async (t) => {
   const executablePath = requireComponent('chromium', t);
   if (executablePath === null) return;
@@ -65,11 +75,7 @@ test('a person logs in, works, is not robbed by another site, and logs out', asy
   });
   await new Promise<void>((resolve) => foreign.listen(0, '127.0.0.1', resolve));
   const elsewhere = `https://localhost:${String((foreign.address() as AddressInfo).port)}/`;
-  const browser = await chromium.launch({
-    executablePath,
-    headless: true,
-    args: ['--no-sandbox', '--disable-dev-shm-usage', '--disable-gpu'],
-  });
+  const browser = await launch(executablePath);
   try {
     const context = await browser.newContext({ ignoreHTTPSErrors: true });
     const page = await context.newPage();
@@ -177,4 +183,76 @@ test('a person logs in, works, is not robbed by another site, and logs out', asy
     foreign.close();
   }
   assert.ok(!guard.process.stdout.includes(guard.token));
+});
+
+test('a name and a password of an htpasswd file open the door, and nothing less does', async (t) => {
+  const executablePath = requireComponent('chromium', t);
+  if (executablePath === null) return;
+  const password = 'grüße & 100% =+ bees';
+  await using upstream = await RecordingUpstream.start({ respond });
+  await using guard = await startGuard({
+    upstream: upstream.url,
+    authenticators: { people: { type: 'basic', htpasswd_file: 'users.htpasswd', roles: ['operator'] } },
+    listeners: { web: { tls: true, authenticate: ['people'], sessions: { login_with: ['people'], title: 'the lab' } } },
+    prepare: (directory) => writeFileIn(directory, 'users.htpasswd', `anna:${hashSync(password, 5)}\n`),
+  });
+  const origin = `https://localhost:${String(guard.target('web').port)}`;
+  const browser = await launch(executablePath);
+  try {
+    const context = await browser.newContext({ ignoreHTTPSErrors: true });
+    const page = await context.newPage();
+    page.setDefaultTimeout(PATIENCE_MS);
+    const response = await page.goto(`${origin}/jobs?all=1`);
+    assert.equal(response?.status(), 401);
+    // With that in this field, a browser asks for the name and the password in a window of its own.
+    assert.doesNotMatch(response.headers()['www-authenticate'] ?? '', /basic/i);
+    const tree = await page.locator('body').ariaSnapshot();
+    assert.match(tree, /textbox "User name"/);
+    assert.match(tree, /textbox "Password"/);
+    assert.doesNotMatch(tree, /Token/);
+    assert.equal(await page.evaluate('document.activeElement.id'), 'username');
+
+    const said: string[] = [];
+    for (const [name, shown] of [
+      ['anna', 'not the password'],
+      ['nobody', password],
+      ['Anna', password],
+      ['anna', `${password} `],
+    ] as const) {
+      await page.getByLabel('User name').fill(name);
+      await page.getByLabel('Password').fill(shown);
+      const [answer] = await Promise.all([
+        page.waitForResponse((one) => one.request().method() === 'POST'),
+        page.getByRole('button', { name: 'Sign in' }).click(),
+      ]);
+      assert.equal(answer.status(), 401);
+      await page.getByRole('alert').waitFor();
+      said.push(await page.getByRole('alert').innerText());
+      assert.equal(await page.getByLabel('Password').inputValue(), '', 'no password is sent back');
+      assert.deepEqual(await context.cookies(origin), []);
+    }
+    assert.match(said[0] ?? '', /^That did not work\./);
+    assert.equal(new Set(said).size, 1, 'which of the two was wrong, nobody is told');
+    assertUntouched(upstream);
+
+    await page.getByLabel('User name').fill('anna');
+    await page.getByLabel('Password').fill(password);
+    await page.getByLabel('Password').press('Enter');
+    await page.waitForURL(`${origin}/jobs?all=1`);
+    assert.equal(await page.title(), 'Dashboard');
+    assert.equal(await page.evaluate(async () => (await fetch('/v1/jobs', { method: 'POST' })).status), 200);
+    for (const request of upstream.requests) {
+      assert.equal(request.header('x-auth-user'), 'anna');
+      for (const name of ['authorization', 'cookie']) assert.equal(request.header(name), null);
+    }
+    const second = await context.newPage();
+    await second.goto(`${origin}/.guardbee/login`);
+    assert.match(await second.locator('main').innerText(), /signed in as anna/);
+    await second.getByRole('button', { name: 'Sign out' }).click();
+    await second.getByLabel('Password').waitFor();
+    assert.equal((await page.goto(`${origin}/jobs`))?.status(), 401);
+  } finally {
+    await browser.close();
+  }
+  assert.ok(!guard.process.stdout.includes(password));
 });
