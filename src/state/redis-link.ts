@@ -199,11 +199,27 @@ const REPLIES: ReadonlyMap<string, string> = new Map([
   ['MASTERDOWN', 'it is a replica that has lost its primary'],
 ]);
 
+const UNKNOWN_AUTHORITY =
+  'its certificate is of an authority that is not known here: name the file with it in NODE_EXTRA_CA_CERTS';
+
+/** Codes of a certificate that is not taken. */
+const CERTIFICATES: ReadonlyMap<string, string> = new Map([
+  ['UNABLE_TO_VERIFY_LEAF_SIGNATURE', UNKNOWN_AUTHORITY],
+  ['UNABLE_TO_GET_ISSUER_CERT', UNKNOWN_AUTHORITY],
+  ['UNABLE_TO_GET_ISSUER_CERT_LOCALLY', UNKNOWN_AUTHORITY],
+  ['SELF_SIGNED_CERT_IN_CHAIN', UNKNOWN_AUTHORITY],
+  ['DEPTH_ZERO_SELF_SIGNED_CERT', UNKNOWN_AUTHORITY],
+  ['CERT_SIGNATURE_FAILURE', UNKNOWN_AUTHORITY],
+  ['CERT_HAS_EXPIRED', 'its certificate has expired'],
+  ['CERT_NOT_YET_VALID', 'its certificate is not valid yet'],
+  ['ERR_TLS_CERT_ALTNAME_INVALID', 'its certificate is for another name than that of the URL'],
+]);
+
 function toRedisError(error: unknown): RedisError {
   if (error instanceof RedisError) return error;
   if (!(error instanceof Error)) return new RedisError('unknown error', null);
   if ('code' in error && typeof error.code === 'string' && /^[A-Z][A-Z0-9_]{2,63}$/.test(error.code)) {
-    return new RedisError(error.code, null);
+    return new RedisError(CERTIFICATES.get(error.code) ?? error.code, null);
   }
   const code = /^-?([A-Z]{2,32})(?: |$)/.exec(error.message)?.[1];
   if (code !== undefined) return new RedisError(REPLIES.get(code) ?? `it answers ${code}`, code);
