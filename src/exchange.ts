@@ -42,6 +42,9 @@ export interface ExchangeSink {
   finished(record: ExchangeRecord): void;
 }
 
+/** A Node timer set for longer fires at once: https://nodejs.org/api/timers.html#settimeoutcallback-delay-args */
+const LONGEST_TIMER_MS = 2 ** 31 - 1;
+
 /** The clock, as the rest of the code may see it. */
 export interface Clock {
   /** Epoch milliseconds. */
@@ -87,6 +90,8 @@ export class Exchange {
   onCut: ((reason: FailureReason) => void) | null = null;
   /** Most exchanges have nobody who waits for their end. */
   #afterwards: (() => void)[] | null = null;
+  #endsAtMs: number | null = null;
+  #timer: NodeJS.Timeout | null = null;
 
   constructor(init: {
     readonly requestId: string;
@@ -135,6 +140,42 @@ export class Exchange {
     return this.#raw.protocol;
   }
 
+  /** Ends it then with `deadline_exceeded`. Without a call of this there is no timer. */
+  endBy(atMs: number): void {
+    if (this.#finished || (this.#endsAtMs !== null && this.#endsAtMs <= atMs)) return;
+    this.#endsAtMs = atMs;
+    if (this.#timer !== null) clearTimeout(this.#timer);
+    this.#wait();
+  }
+
+  /** The moment of `endBy`; null where there is none. */
+  get endsAtMs(): number | null {
+    return this.#endsAtMs;
+  }
+
+  /** How long it has been going on, and the moment it is now by the clock of `endsAtMs`. */
+  get elapsed(): { readonly ms: number; readonly nowMs: number } {
+    const ms = this.#clock.ticks() - this.#startedTicks;
+    return { ms, nowMs: this.startedAtMs + ms };
+  }
+
+  #wait(): void {
+    // Read once from the clock on the wall: setting that clock moves no deadline of what is underway.
+    const leftMs = (this.#endsAtMs ?? Number.POSITIVE_INFINITY) - this.elapsed.nowMs;
+    this.#timer = setTimeout(
+      () => {
+        if (leftMs > LONGEST_TIMER_MS) this.#wait();
+        else this.cut('deadline_exceeded');
+      },
+      Math.min(Math.max(0, Math.ceil(leftMs)), LONGEST_TIMER_MS),
+    );
+  }
+
+  #stopWaiting(): void {
+    if (this.#timer !== null) clearTimeout(this.#timer);
+    this.#timer = null;
+  }
+
   /** Calls back once when it is over, however it ends; at once where it is over already. */
   whenFinished(call: () => void): void {
     if (this.#finished) call();
@@ -148,6 +189,8 @@ export class Exchange {
 
   decided(decision: Permit | Refusal): void {
     this.#decision = decision;
+    // A refusal may be held back on purpose, and no deadline makes it come sooner.
+    if (!decision.allow) this.#stopWaiting();
     // A trusted proxy has named the request already; one name through both logs is what finds it.
     if (decision.allow) this.#requestId = decision.admission.requestId ?? this.#requestId;
   }
@@ -192,6 +235,7 @@ export class Exchange {
   #finish(outcome: Outcome, status: number): void {
     if (this.#finished) return;
     this.#finished = true;
+    this.#stopWaiting();
     if (this.#afterwards !== null) {
       for (const call of this.#afterwards) call();
       this.#afterwards = null;

@@ -155,6 +155,7 @@ class Showing {
       },
       streams: { end_at_expiry: listener.streamsEndAtExpiry },
       throttle: throttle(listener.throttle),
+      deadlines: listener.deadlines === null ? 'off' : { answer: listener.deadlines.answer },
       unsafe_plain_http: written?.unsafe_plain_http,
       unsafe_no_authentication: written?.unsafe_no_authentication,
       unsafe_network_identity: written?.unsafe_network_identity,
@@ -194,6 +195,7 @@ class Showing {
       upstream_auth: this.#upstreamAuth(written?.upstream_auth ?? listener?.upstream_auth),
       encoded_slash: route.encodedSlash ? 'allow' : undefined,
       timeouts: { body: duration(route.bodyMs), upstream: duration(route.upstreamMs) },
+      timeout: route.wholeMs === Infinity ? undefined : duration(route.wholeMs),
     };
   }
 

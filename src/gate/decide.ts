@@ -4,8 +4,9 @@ import type { Caller } from '../identity/caller.js';
 import { POLICY_ALONE, type Provers } from '../identity/provers.js';
 import type { HttpListener } from '../policy/policy.js';
 import { type Admission, admit } from './admit.js';
-import { type Decision, authorize, refusalByHead } from './authorize.js';
 import { checkHead } from './check-head.js';
+import { type Decision, authorize, refusal, refusalByHead } from './authorize.js';
+import { lateness, watchTime } from './deadlines.js';
 import type { Underway } from './underway.js';
 
 /** Says who a request is from; policy tests and `explain` put a supposed caller in its place. */
@@ -42,6 +43,7 @@ export function decide(
 ): Decision | Promise<Decision> {
   const admission = admit(listener, message, caller.address);
   if (!admission.admitted) return { allow: false, ...admission, ...UNASKED };
+  watchTime(admission, nowMs, underway);
   if (admission.route.access.kind === 'public') return proceed(admission, null, nowMs, underway, means);
   const proved = means.prove(admission, caller, nowMs);
   return proved instanceof Promise
@@ -53,11 +55,13 @@ export function decide(
 function proceed(
   admission: Admission,
   authentication: Authentication | null,
-  _nowMs: number,
+  nowMs: number,
   _underway: Underway,
   _means: Means,
 ): Decision | Promise<Decision> {
   const { demands } = admission.route;
+  const late = lateness(admission, nowMs);
+  if (late !== null) return refusalByHead(admission, authentication) ?? refusal(admission, authentication, late);
   if (demands === null) return authorize(admission, authentication, null);
   // Nothing is read or counted for somebody who may not ask at all.
   const refused = refusalByHead(admission, authentication);

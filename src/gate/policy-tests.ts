@@ -44,6 +44,7 @@ export type Supposition =
 /** Ends at once and has no body. */
 const SUPPOSED: Underway = {
   whenFinished: () => undefined,
+  endBy: () => undefined,
   answer: { body: Readable.from([]), sendContinue: () => undefined },
 };
 

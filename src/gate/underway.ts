@@ -4,6 +4,8 @@ import type { Readable } from 'node:stream';
 export interface Underway {
   /** Calls back once when it is over, however it ends: what was taken for it is given back there. */
   whenFinished(call: () => void): void;
+  /** Ends it when that moment comes, unless it is over by then. Said again, the earlier of both counts. Epoch milliseconds. */
+  endBy(atMs: number): void;
   readonly answer: {
     readonly body: Readable;
     sendContinue(): void;

@@ -1,4 +1,5 @@
 import type { DenialReason } from '../denial.js';
+import { type Deadline, readDeadline } from './deadline.js';
 import { FIELD_VALUE, TOKEN, fieldName, listMembers, withoutWhitespace } from './fields.js';
 import { type Authority, readAuthority, sameAuthority } from './host.js';
 import { type Target, readTarget } from './target.js';
@@ -66,6 +67,8 @@ export interface Message {
   readonly fetchMode: string | null;
   readonly accept: string | null;
   readonly contentType: string | null;
+  /** X-Deadline; also among `fields`. Null: none was sent. */
+  readonly deadline: Deadline | null;
 }
 
 export type MessageResult =
@@ -116,6 +119,7 @@ export function readMessage(raw: RawHead, limits: HeadLimits): MessageResult {
   let fetchMode: string | null = null;
   let accept: string | null = null;
   let contentType: string | null = null;
+  let deadline: string | null = null;
   let contentLength: string | null = null;
   let contentLengths = 0;
   let transferEncoding: string | null = null;
@@ -184,6 +188,7 @@ export function readMessage(raw: RawHead, limits: HeadLimits): MessageResult {
         if (name === 'user-agent') userAgent = value;
         else if (name === 'accept') accept = accept === null ? value : `${accept},${value}`;
         else if (name === 'content-type') contentType = contentType === null ? value : `${contentType},${value}`;
+        else if (name === 'x-deadline') deadline = deadline === null ? value : `${deadline},${value}`;
         else if (name === 'origin') origin = origin === null ? value : `${origin},${value}`;
         else if (name === 'sec-fetch-site') fetchSite = fetchSite === null ? value : `${fetchSite},${value}`;
         else if (name === 'sec-fetch-mode') fetchMode = fetchMode === null ? value : `${fetchMode},${value}`;
@@ -266,6 +271,7 @@ export function readMessage(raw: RawHead, limits: HeadLimits): MessageResult {
       fetchMode,
       accept,
       contentType,
+      deadline: deadline === null ? null : readDeadline(deadline),
     },
   };
 }

@@ -304,6 +304,7 @@ class ListenerCompilation {
         bodyMs: route.timeouts?.body ?? timeouts.bodyMs,
         upstreamMs: route.timeouts?.upstream ?? timeouts.upstreamMs,
         demands: compileDemands(route, routeNode, access, this.#findings),
+        wholeMs: route.timeout ?? entry.timeout ?? Infinity,
       };
       return { route: compiled, pattern: route.path };
     });
@@ -346,6 +347,7 @@ class ListenerCompilation {
       origins: new Set(entry.origins ?? []),
       streamsEndAtExpiry: entry.streams?.end_at_expiry ?? true,
       throttle: this.#compileThrottle(),
+      deadlines: entry.deadlines === 'off' ? null : { answer: entry.deadlines?.answer ?? 'problem' },
     };
   }
 

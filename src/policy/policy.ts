@@ -86,6 +86,13 @@ export interface HttpListener {
   readonly streamsEndAtExpiry: boolean;
   /** How answers to bad credentials are slowed. Null: they are not. */
   readonly throttle: ThrottleSettings | null;
+  /** What is done about X-Deadline. Null: nothing, it is a field like any other. */
+  readonly deadlines: DeadlineSettings | null;
+}
+
+export interface DeadlineSettings {
+  /** Form of the 504: a problem document, or that of rbee. */
+  readonly answer: 'problem' | 'rbee';
 }
 
 export interface ThrottleSettings {
@@ -204,6 +211,8 @@ export interface Route {
   readonly safe: boolean;
   readonly bodyMs: number;
   readonly upstreamMs: number;
+  /** From the first to the last byte of an exchange, its bodies and streams included. `Infinity`: as long as it takes. */
+  readonly wholeMs: number;
   /** Null: who asks is all that matters. */
   readonly demands: Demands | null;
 }

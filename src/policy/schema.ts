@@ -38,6 +38,7 @@ import {
 } from './schema-scalars.js';
 
 import { checkHeaders, checkPath, checkQuery } from './schema-checks.js';
+import { deadlines, timeout } from './schema-deadlines.js';
 import { origins, sessions } from './schema-sessions.js';
 
 export type { ScalarProblem } from './schema-scalars.js';
@@ -144,6 +145,7 @@ const route = map('a map such as { name: rest, path: /**, require: PERMISSION }'
     body: durationOrNone.optional(),
     upstream: durationOrNone.optional(),
   }).optional(),
+  timeout: timeout.optional(),
 }).meta({
   id: 'route',
   description: 'First match wins; exactly one of public, deny and require',
@@ -176,6 +178,8 @@ const httpListener = map('a map with bind, upstream, authenticate and routes', {
     end_at_expiry: flag.meta({ description: 'An open stream ends when the credential it began with expires' }),
   }).optional(),
   throttle: throttle.optional(),
+  timeout: timeout.optional(),
+  deadlines: deadlines.optional(),
   unsafe_plain_http: flag.optional(),
   unsafe_no_authentication: flag.optional(),
   unsafe_network_identity: flag.optional(),

@@ -168,7 +168,7 @@ class ForwardHandler implements Dispatcher.DispatchHandler {
   #giveUp(reason: FailureReason): void {
     if (this.#over) {
       // The upstream was done; the client was not.
-      this.#exchange.failed(reason);
+      this.#respond.failure(this.#exchange, reason);
       return;
     }
     if (this.#givenUp !== null) return;

@@ -58,6 +58,10 @@ export function handle(
   answer.onClose = (flushed) => {
     if (!flushed) exchange.failed('client_gone');
   };
+  // Nor is there anything else to end by then.
+  exchange.onCut = (reason) => {
+    respond.failure(exchange, reason);
+  };
   try {
     if (around.draining()) {
       respond.denial(exchange, 'draining', []);
@@ -94,8 +98,9 @@ function settleLate(
 ): void {
   pending
     .then((decision) => {
-      // The client may have gone meanwhile, or been told that time is up.
       if (!exchange.finished) settle(exchange, decision, upgrading, around);
+      // The client has gone meanwhile, or was told that time is up; a guess counts, whoever waits for its answer.
+      else if (!decision.allow) around.denials.answer(exchange, decision, () => undefined);
     })
     .catch((error: unknown) => {
       fail(exchange, error, around);

@@ -5,6 +5,7 @@ import { FAILURES, type FailureReason } from '../failure.js';
 import type { Invalid, Particulars } from '../gate/authorize.js';
 import type { Authenticator } from '../policy/policy.js';
 import type { Respond } from '../proxy/respond.js';
+import { deadlineAnswer } from './deadline-answer.js';
 import { sendLoginInstead } from './login-answer.js';
 
 /** What a client may know of a refusal or failure: the row's title and status, and the request's id to ask about. */
@@ -111,7 +112,7 @@ export const respond: Respond = {
   ): void {
     exchange.denied(reason);
     if (DENIALS[reason].status === 401 && sendLoginInstead(exchange, asked)) return;
-    const answer = denialAnswer(reason, exchange.requestId, asked, particulars);
+    const answer = deadlineAnswer(reason, exchange) ?? denialAnswer(reason, exchange.requestId, asked, particulars);
     exchange.answer.sendWhole(answer.status, answer.fields, answer.body);
   },
   failure(exchange: Exchange, reason: FailureReason): void {
@@ -120,7 +121,7 @@ export const respond: Respond = {
       exchange.answer.abort();
       return;
     }
-    const answer = failureAnswer(reason, exchange.requestId);
+    const answer = deadlineAnswer(reason, exchange) ?? failureAnswer(reason, exchange.requestId);
     exchange.answer.sendWhole(answer.status, answer.fields, answer.body);
   },
 };

@@ -124,6 +124,8 @@ listeners:
       after: 5
       delay: 250ms
       most: 4s
+    deadlines:
+      answer: problem
   plain:
     type: redirect
     bind: 127.0.0.1:8080

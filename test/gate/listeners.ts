@@ -94,6 +94,7 @@ export interface RouteParts {
   readonly access?: 'public' | 'deny' | readonly string[];
   readonly from?: readonly string[];
   readonly encodedSlash?: boolean;
+  readonly wholeMs?: number;
   readonly authenticators?: readonly Authenticator[];
   readonly upstream?: Upstream | null;
   readonly upstreamAuth?: { readonly field: string; readonly value: string };
@@ -132,6 +133,7 @@ export function compileRoutes(
       safe: true,
       bodyMs: 30_000,
       upstreamMs: 60_000,
+      wholeMs: parts.wholeMs ?? Infinity,
       demands: null,
     };
     return { route, pattern: read.pattern };
@@ -172,12 +174,14 @@ export function listenerOf(parts: ListenerParts): HttpListener {
     origins: new Set(),
     streamsEndAtExpiry: true,
     throttle: null,
+    deadlines: { answer: 'problem' },
   };
 }
 
 /** A request without a body, of which nothing is expected when it is over. */
 export const UNDERWAY: Underway = {
   whenFinished: () => undefined,
+  endBy: () => undefined,
   answer: { body: Readable.from([]), sendContinue: () => undefined },
 };
 

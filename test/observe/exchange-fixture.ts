@@ -31,6 +31,7 @@ export function route(name: string, pattern = '/v1/jobs'): Route {
     safe: true,
     bodyMs: 30_000,
     upstreamMs: 60_000,
+    wholeMs: Infinity,
     demands: null,
   };
 }
@@ -99,6 +100,7 @@ export function policyWith(routes: readonly Route[], version = 'abcdef123456'): 
     origins: new Set(),
     streamsEndAtExpiry: true,
     throttle: null,
+    deadlines: { answer: 'problem' },
   };
   return {
     version,

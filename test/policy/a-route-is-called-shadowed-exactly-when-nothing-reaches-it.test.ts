@@ -50,6 +50,7 @@ function routeOf(one: Drawn, index: number, pattern: PathPattern): Route {
     safe: true,
     bodyMs: 0,
     upstreamMs: 0,
+    wholeMs: Infinity,
     demands: null,
   };
 }
