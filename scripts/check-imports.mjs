@@ -54,7 +54,6 @@ export const HOUSE = {
     pino: ['observe'],
     'prom-client': ['observe'],
     selfsigned: ['server'],
-    undici: ['proxy'],
     ws: ['demo'],
     yaml: ['policy'],
     zod: ['policy'],

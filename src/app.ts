@@ -233,7 +233,7 @@ class Parts {
     this.#underway?.stop();
     this.denials.release();
     await this.#passwords.stop();
-    await this.upstreams.close();
+    this.upstreams.close();
     await this.#admin?.close();
     this.#admin = null;
     await this.#state?.close();

@@ -19,7 +19,7 @@ export interface UpstreamHeadContext {
 
 /**
  * The request head for the upstream, rebuilt: strip, then set, in one branch, whether or not there is anything to set.
- * Framing is not in it but for the stated length: undici writes Content-Length or chunked from the body it is given.
+ * Framing is not in it but for the stated length: where no length is known, the body is sent in chunks.
  * Names and values in turn.
  */
 export function upstreamHead(message: Message, context: UpstreamHeadContext): string[] {

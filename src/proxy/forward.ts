@@ -1,4 +1,3 @@
-import type { Client, Dispatcher } from 'undici';
 import type { Exchange } from '../exchange.js';
 import type { FailureReason } from '../failure.js';
 import { type Permit, assertPermit } from '../gate/authorize.js';
@@ -7,8 +6,9 @@ import { hasBody } from '../http/message.js';
 import { requestHead } from './request-head.js';
 import { RequestBody } from './request-body.js';
 import type { Respond } from './respond.js';
+import type { AnswerHandler, UpstreamConnection } from './upstream-connection.js';
 import type { UpstreamPool, Upstreams } from './upstream.js';
-import { GivenUp, upstreamFailure } from './upstream-failure.js';
+import { upstreamFailure } from './upstream-failure.js';
 
 /**
  * Sends a permitted request to its upstream and the answer back, both as streams with back pressure. Nothing is sent
@@ -18,64 +18,48 @@ export function forward(exchange: Exchange, permit: Permit, upstreams: Upstreams
   assertPermit(permit);
   const { message } = permit.admission;
   const pool = upstreams.pool(permit.upstream);
-  const client = pool.acquire();
-  if (client === null) {
+  const connection = pool.acquire();
+  if (connection === null) {
     respond.failure(exchange, 'upstream_saturated');
     return;
   }
-  const handler = new ForwardHandler(exchange, permit, pool, client, respond);
-  client.dispatch(
+  const handler = new ForwardHandler(exchange, permit, pool, connection, respond);
+  connection.send(
     {
       method: message.method,
-      path: message.target.raw,
-      headers: requestHead(permit, exchange.requestId),
+      target: message.target.raw,
+      fields: requestHead(permit, exchange.requestId),
       body: handler.body,
-      headersTimeout: timeout(permit.route.upstreamMs),
+      upgrade: false,
+      headTimeoutMs: permit.route.upstreamMs,
     },
     handler,
   );
 }
 
-/** undici: 0 is no limit. */
-export function timeout(ms: number): number {
-  return ms === Number.POSITIVE_INFINITY ? 0 : ms;
-}
-
-/** Flat names and values out of undici's buffers; bytes stay bytes (latin1). */
-export function rawFields(raw: unknown): string[] {
-  return Array.isArray(raw)
-    ? raw.map((item: unknown) => (Buffer.isBuffer(item) ? item.toString('latin1') : String(item)))
-    : [];
-}
-
-/**
- * undici's handler in the form that its core calls (decision 18): the newer form is a layer on top of this one, which
- * makes an object of every answer's fields and trailers for nobody to read.
- */
-class ForwardHandler implements Dispatcher.DispatchHandler {
+/** Carries an answer to the client. */
+class ForwardHandler implements AnswerHandler {
   readonly body: RequestBody | null;
   readonly #exchange: Exchange;
   readonly #permit: Permit;
   readonly #pool: UpstreamPool;
-  readonly #client: Client;
+  readonly #connection: UpstreamConnection;
   readonly #respond: Respond;
-  /** Ends the request and its connection; null until the request is on a connection. */
-  #abort: ((error: Error) => void) | null = null;
-  /** Goes on reading the answer; null until its head is here. */
-  #resume: (() => void) | null = null;
   /** The client is slower than the upstream. */
   #paused = false;
-  /** Why we gave up, when it was us. */
-  #givenUp: GivenUp | null = null;
-  /** The answer's head is out, and there is no body to it by definition. */
-  #bodiless = false;
   #over = false;
 
-  constructor(exchange: Exchange, permit: Permit, pool: UpstreamPool, client: Client, respond: Respond) {
+  constructor(
+    exchange: Exchange,
+    permit: Permit,
+    pool: UpstreamPool,
+    connection: UpstreamConnection,
+    respond: Respond,
+  ) {
     this.#exchange = exchange;
     this.#permit = permit;
     this.#pool = pool;
-    this.#client = client;
+    this.#connection = connection;
     this.#respond = respond;
     const { answer } = exchange;
     const { message } = permit.admission;
@@ -93,9 +77,9 @@ class ForwardHandler implements Dispatcher.DispatchHandler {
         );
     if (message.expectsContinue) answer.sendContinue();
     answer.onDrain = () => {
-      if (!this.#paused) return;
+      if (!this.#paused || this.#over) return;
       this.#paused = false;
-      this.#resume?.();
+      this.#connection.resume();
     };
     exchange.onCut = (reason) => {
       this.#giveUp(reason);
@@ -107,43 +91,27 @@ class ForwardHandler implements Dispatcher.DispatchHandler {
     };
   }
 
-  onConnect(abort: (error?: Error) => void): void {
-    this.#abort = abort;
-    // The client left while the connection was being made; nothing has been sent yet.
-    if (this.#givenUp !== null) abort(this.#givenUp);
-  }
-
-  onHeaders(status: number, rawHeaders: Buffer[], resume: () => void): boolean {
-    this.#resume = resume;
-    // Interim answers (RFC 9110 §15.2) are between the upstream and us.
-    if (status >= 200 && !this.#over) this.#answer(status, rawFields(rawHeaders));
+  head(status: number, fields: string[]): boolean {
+    if (!this.#over) this.#answer(status, fields);
     return !this.#paused;
   }
 
-  onData(chunk: Buffer): boolean {
+  data(chunk: Buffer): boolean {
     if (this.#over) return true;
     this.#exchange.bytesOut += chunk.length;
     this.#paused = !this.#exchange.answer.write(chunk);
     return !this.#paused;
   }
 
-  onComplete(): void {
+  ended(): void {
     if (this.#over) return;
     this.#over = true;
-    this.#pool.release(this.#client);
+    this.#pool.release(this.#connection);
     this.#exchange.answer.end();
   }
 
-  onError(error: Error): void {
-    if (this.#bodiless && this.#givenUp === null && !this.#over) {
-      // The answer was whole with its head. undici holds the length that a 304 may state (RFC 9110 §15.4.5) against the
-      // body that it does not have.
-      this.#over = true;
-      this.#pool.discard(this.#client);
-      this.#exchange.answer.end();
-      return;
-    }
-    this.#end(this.#givenUp?.reason ?? upstreamFailure(error));
+  failed(error: Error): void {
+    this.#end(upstreamFailure(error));
   }
 
   #answer(status: number, fields: readonly string[]): void {
@@ -161,7 +129,6 @@ class ForwardHandler implements Dispatcher.DispatchHandler {
     }
     this.#exchange.answered(status);
     if (head.eventStream) this.#exchange.becomes('sse');
-    this.#bodiless = head.bodiless;
     this.#exchange.answer.sendHead(status, head.fields, head.bodiless);
   }
 
@@ -171,18 +138,13 @@ class ForwardHandler implements Dispatcher.DispatchHandler {
       this.#respond.failure(this.#exchange, reason);
       return;
     }
-    if (this.#givenUp !== null) return;
-    this.#givenUp = new GivenUp(reason);
-    if (this.#abort !== null) this.#abort(this.#givenUp);
-    // Not sent yet: destroying the client ends the waiting request with an error of its own.
-    else this.#pool.discard(this.#client);
     this.#end(reason);
   }
 
   #end(reason: FailureReason): void {
     if (this.#over) return;
     this.#over = true;
-    this.#pool.discard(this.#client);
+    this.#pool.discard(this.#connection);
     this.#exchange.failed(reason);
     this.body?.destroy();
     this.#respond.failure(this.#exchange, reason);

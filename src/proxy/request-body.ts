@@ -8,8 +8,8 @@ import type { FailureReason } from '../failure.js';
 const LEAST_RATE = 100;
 
 /**
- * A request body on its way to the upstream. It stands between the client's stream and undici, which destroys the body
- * it was given when a request fails: destroying the client's own stream would close the connection that the answer
+ * A request body on its way to the upstream. It stands between the client's stream and whoever sends it,
+ * who destroys the body when a request fails: destroying the client's own stream would close the connection that the answer
  * must still go out on.
  */
 export class RequestBody extends Readable {
@@ -39,7 +39,7 @@ export class RequestBody extends Readable {
     source.on('error', this.#onError);
     source.on('close', this.#onSourceClose);
     source.pause();
-    // undici takes its listener off when it is done; a late error must not become an uncaught one.
+    // Whoever sent it takes its listeners off when it is done; a late error must not become an uncaught one.
     this.on('error', () => undefined);
   }
 

@@ -1,16 +1,16 @@
 import type { Duplex } from 'node:stream';
-import type { Client, Dispatcher } from 'undici';
+import type { Socket } from 'node:net';
 import type { Exchange } from '../exchange.js';
 import type { FailureReason } from '../failure.js';
 import { type Permit, assertPermit } from '../gate/authorize.js';
 import { clientHead, upgradeHead } from '../http/client-head.js';
 import type { WebSocketOffer } from '../http/message.js';
 import { BEARER_SUBPROTOCOL } from '../identity/credential.js';
-import { rawFields, timeout } from './forward.js';
 import { offeredUpstream, requestHead } from './request-head.js';
 import type { Respond } from './respond.js';
 import type { UpstreamPool, Upstreams } from './upstream.js';
-import { GivenUp, upstreamFailure } from './upstream-failure.js';
+import type { AnswerHandler, UpstreamConnection } from './upstream-connection.js';
+import { upstreamFailure } from './upstream-failure.js';
 
 /** The client's side of an upgrade: until the 101 it is an ordinary answer, after it a pair of pipes. */
 export interface UpgradingClient {
@@ -41,28 +41,27 @@ export function tunnel(
     respond.failure(exchange, 'upstream_saturated');
     return;
   }
-  connection.dispatch(
+  connection.send(
     {
       method: 'GET',
-      path: message.target.raw,
-      headers: requestHead(permit, exchange.requestId),
-      upgrade: 'websocket',
-      headersTimeout: timeout(permit.route.upstreamMs),
+      target: message.target.raw,
+      fields: requestHead(permit, exchange.requestId),
+      body: null,
+      upgrade: true,
+      headTimeoutMs: permit.route.upstreamMs,
     },
     new TunnelHandler(exchange, permit, message.webSocket, client, pool, connection, respond),
   );
 }
 
-class TunnelHandler implements Dispatcher.DispatchHandler {
+class TunnelHandler implements AnswerHandler {
   readonly #exchange: Exchange;
   readonly #permit: Permit;
   readonly #offer: WebSocketOffer;
   readonly #client: UpgradingClient;
   readonly #pool: UpstreamPool;
-  readonly #connection: Client;
+  readonly #connection: UpstreamConnection;
   readonly #respond: Respond;
-  #controller: Dispatcher.DispatchController | null = null;
-  #givenUp: GivenUp | null = null;
   #over = false;
 
   constructor(
@@ -71,7 +70,7 @@ class TunnelHandler implements Dispatcher.DispatchHandler {
     offer: WebSocketOffer,
     client: UpgradingClient,
     pool: UpstreamPool,
-    connection: Client,
+    connection: UpstreamConnection,
     respond: Respond,
   ) {
     this.#exchange = exchange;
@@ -83,7 +82,7 @@ class TunnelHandler implements Dispatcher.DispatchHandler {
     this.#respond = respond;
     const { answer } = exchange;
     answer.onDrain = () => {
-      this.#controller?.resume();
+      if (!this.#over) this.#connection.resume();
     };
     exchange.onCut = (reason) => {
       this.#giveUp(reason);
@@ -94,24 +93,14 @@ class TunnelHandler implements Dispatcher.DispatchHandler {
     };
   }
 
-  onRequestStart(controller: Dispatcher.DispatchController): void {
-    this.#controller = controller;
-    if (this.#givenUp !== null) controller.abort(this.#givenUp);
-  }
-
-  onRequestUpgrade(
-    controller: Dispatcher.DispatchController,
-    _status: number,
-    _headers: unknown,
-    upstreamSocket: Duplex,
-  ): void {
+  upgraded(raw: string[], upstreamSocket: Socket): void {
     this.#pool.detach(this.#connection);
     if (this.#over) {
       upstreamSocket.destroy();
       return;
     }
     this.#over = true;
-    const fields = upgradeHead(rawFields(controller.rawHeaders), this.#upgradeContext());
+    const fields = upgradeHead(raw, this.#upgradeContext());
     if (fields === null) {
       // Errors of a socket that nobody uses any more must not become uncaught ones.
       upstreamSocket.on('error', () => undefined);
@@ -128,32 +117,33 @@ class TunnelHandler implements Dispatcher.DispatchHandler {
 
   // The upstream said no: its answer goes back whole.
 
-  onResponseStart(controller: Dispatcher.DispatchController, status: number): void {
-    if (status < 200 || this.#over) return;
-    const head = clientHead(status, rawFields(controller.rawHeaders), this.#headContext());
+  head(status: number, raw: string[]): boolean {
+    if (this.#over) return true;
+    const head = clientHead(status, raw, this.#headContext());
     if (head === null) {
       this.#giveUp('upstream_malformed');
-      return;
+      return true;
     }
     this.#exchange.answered(status);
     this.#exchange.answer.sendHead(status, head.fields, head.bodiless);
+    return true;
   }
 
-  onResponseData(controller: Dispatcher.DispatchController, chunk: Buffer): void {
-    if (this.#over) return;
+  data(chunk: Buffer): boolean {
+    if (this.#over) return true;
     this.#exchange.bytesOut += chunk.length;
-    if (!this.#exchange.answer.write(chunk)) controller.pause();
+    return this.#exchange.answer.write(chunk);
   }
 
-  onResponseEnd(): void {
+  ended(): void {
     if (this.#over) return;
     this.#over = true;
     this.#pool.release(this.#connection);
     this.#exchange.answer.end();
   }
 
-  onResponseError(_controller: Dispatcher.DispatchController | null, error: Error): void {
-    this.#end(this.#givenUp?.reason ?? upstreamFailure(error));
+  failed(error: Error): void {
+    this.#end(upstreamFailure(error));
   }
 
   #headContext(): Parameters<typeof clientHead>[2] {
@@ -185,10 +175,6 @@ class TunnelHandler implements Dispatcher.DispatchHandler {
       this.#respond.failure(this.#exchange, reason);
       return;
     }
-    if (this.#givenUp !== null) return;
-    this.#givenUp = new GivenUp(reason);
-    if (this.#controller !== null) this.#controller.abort(this.#givenUp);
-    else this.#pool.discard(this.#connection);
     this.#end(reason);
   }
 

@@ -1,48 +1,31 @@
-import { lookup } from 'node:dns';
-import type { LookupFunction, Socket } from 'node:net';
-import { Client, buildConnector } from 'undici';
-import { isLoopback, parsePeerAddress } from '../net/address.js';
 import type { Upstream } from '../policy/policy.js';
-
-/** An upstream's name led to an address that is not this machine: DNS or /etc/hosts changed after the policy was read. */
-export class NotLoopbackError extends Error {
-  readonly code = 'GUARDBEE_NOT_LOOPBACK';
-  constructor() {
-    super('the upstream is not a loopback address');
-  }
-}
+import { openSocket } from './connect.js';
+import { UpstreamConnection } from './upstream-connection.js';
 
 /**
  * Idle connections are dropped after this, well before the 5 s after which uvicorn closes them from its side: a
  * request sent into that closing would be lost, and nothing here is ever sent twice.
  */
 const IDLE_MS = 3_000;
-const CONNECT_MS = 5_000;
-const RESPONSE_HEAD_BYTES = 64 * 1024;
+/** How often connections are looked through for those that have waited or lain idle too long. */
+const SWEEP_MS = 500;
 /** Connections to one upstream at once; beyond them the answer is 503. Well above what one listener lets in. */
 const MOST_CONNECTIONS = 8_192;
-/** Idle clients kept for reuse; the rest are closed. */
+/** Idle connections kept for reuse; the rest are closed. */
 const MOST_IDLE = 256;
 
 /**
- * Connections to one upstream, one request each at a time, the latest used first. A plain list of undici clients:
- * a pool that looks for a free client among thousands held by event streams costs by their number.
+ * Connections to one upstream, one request each at a time, the latest used first. A plain list: a pool that looks for a
+ * free one among thousands held by event streams costs by their number (decision 4).
  */
 export class UpstreamPool {
   readonly upstream: Upstream;
-  readonly #origin: string;
-  readonly #connect: buildConnector.connector;
-  readonly #idle: Client[] = [];
-  readonly #all = new Set<Client>();
+  readonly #idle: UpstreamConnection[] = [];
+  readonly #all = new Set<UpstreamConnection>();
+  #sweep: NodeJS.Timeout | null = null;
 
   constructor(upstream: Upstream) {
     this.upstream = upstream;
-    const { target } = upstream;
-    this.#origin =
-      target.kind === 'unix'
-        ? 'http://localhost'
-        : `http://${target.host.includes(':') ? `[${target.host}]` : target.host}:${String(target.port)}`;
-    this.#connect = checkedConnector(upstream);
   }
 
   /** Connections that are open or being opened. */
@@ -51,101 +34,65 @@ export class UpstreamPool {
   }
 
   /**
-   * A client with nothing to do; null when there are too many already. Give it back with `release`, or `discard` it
+   * A connection with nothing to do; null when there are too many already. Give it back with `release`, or `discard` it
    * after any error.
    */
-  acquire(): Client | null {
-    return this.#idle.pop() ?? (this.#all.size < MOST_CONNECTIONS ? this.#open() : null);
+  acquire(): UpstreamConnection | null {
+    for (;;) {
+      const idle = this.#idle.pop();
+      if (idle === undefined) return this.#all.size < MOST_CONNECTIONS ? this.#open() : null;
+      if (!idle.spent) return idle;
+    }
   }
 
-  release(client: Client): void {
-    if (client.destroyed || client.closed || this.#idle.length >= MOST_IDLE) this.discard(client);
-    else this.#idle.push(client);
+  release(connection: UpstreamConnection): void {
+    if (connection.spent || this.#idle.length >= MOST_IDLE) this.discard(connection);
+    else this.#idle.push(connection);
   }
 
-  discard(client: Client): void {
-    this.#all.delete(client);
-    client.destroy().catch(() => undefined);
+  discard(connection: UpstreamConnection): void {
+    this.#all.delete(connection);
+    connection.destroy();
   }
 
-  /** After an upgrade the socket lives on without the client. */
-  detach(client: Client): void {
-    this.#all.delete(client);
-    client.close().catch(() => undefined);
+  /** After an upgrade the socket lives on without its connection. */
+  detach(connection: UpstreamConnection): void {
+    this.#all.delete(connection);
   }
 
-  async close(): Promise<void> {
-    const clients = [...this.#all];
+  close(): void {
+    const all = [...this.#all];
     this.#all.clear();
     this.#idle.length = 0;
-    await Promise.allSettled(clients.map((client) => client.destroy()));
+    this.#stopSweeping();
+    for (const connection of all) connection.destroy();
   }
 
-  #open(): Client {
-    const client = new Client(this.#origin, {
-      connect: this.#connect,
-      pipelining: 1,
-      keepAliveTimeout: IDLE_MS,
-      keepAliveMaxTimeout: IDLE_MS,
-      keepAliveTimeoutThreshold: 1_000,
-      maxHeaderSize: RESPONSE_HEAD_BYTES,
-      // An event stream is silent between events: only the first byte is waited for, and that is set for each request.
-      bodyTimeout: 0,
-      strictContentLength: true,
-    });
-    this.#all.add(client);
-    return client;
+  #open(): UpstreamConnection {
+    const connection = new UpstreamConnection((done) => openSocket(this.upstream, done), IDLE_MS);
+    connection.onGone = () => {
+      this.discard(connection);
+    };
+    this.#all.add(connection);
+    this.#sweep ??= setInterval(() => {
+      this.#expire();
+    }, SWEEP_MS).unref();
+    return connection;
   }
-}
 
-/** Looks a name up and passes on addresses of this machine only. */
-const loopbackLookup: LookupFunction = (hostname, options, callback) => {
-  lookup(hostname, { ...options, all: true }, (error, addresses) => {
-    if (error !== null) {
-      callback(error, []);
-      return;
-    }
-    const [first] = addresses;
-    const sound = addresses.every(({ address }) => {
-      const parsed = parsePeerAddress(address);
-      return parsed !== null && isLoopback(parsed);
-    });
-    if (!sound || first === undefined) callback(new NotLoopbackError(), []);
-    else if (options.all === true) callback(null, addresses);
-    else callback(null, first.address, first.family);
-  });
-};
+  #expire(): void {
+    const now = performance.now();
+    for (const connection of this.#all) connection.expire(now);
+    // Those that ended while they lay here.
+    const alive = this.#idle.filter((connection) => !connection.spent);
+    this.#idle.splice(0, Number.POSITIVE_INFINITY, ...alive);
+    if (this.#all.size === 0) this.#stopSweeping();
+  }
 
-function checkedConnector(upstream: Upstream): buildConnector.connector {
-  const { target } = upstream;
-  const options = {
-    timeout: CONNECT_MS,
-    // A WebSocket's directions end one by one; without this Node closes the other for us.
-    allowHalfOpen: true,
-    ...(upstream.mustBeLoopback && target.kind === 'tcp' ? { lookup: loopbackLookup } : {}),
-    ...(target.kind === 'unix' ? { socketPath: target.path } : {}),
-  };
-  const connect = buildConnector(options);
-  if (!upstream.mustBeLoopback || target.kind === 'unix') return connect;
-  return (request, callback) => {
-    connect(request, (...result) => {
-      const [error, socket] = result;
-      if (error !== null) {
-        callback(error, null);
-      } else if (reachedLoopback(socket)) {
-        callback(null, socket);
-      } else {
-        socket.destroy();
-        callback(new NotLoopbackError(), null);
-      }
-    });
-  };
-}
-
-/** The address that was really reached; the last word, whatever a resolver said. */
-function reachedLoopback(socket: Socket): boolean {
-  const address = socket.remoteAddress === undefined ? null : parsePeerAddress(socket.remoteAddress);
-  return address !== null && isLoopback(address);
+  #stopSweeping(): void {
+    if (this.#sweep !== null) clearInterval(this.#sweep);
+    this.#sweep = null;
+  }
 }
 
 /** The pools of all upstreams, by name. */
@@ -160,8 +107,8 @@ export class Upstreams {
     return pool;
   }
 
-  async close(): Promise<void> {
-    await Promise.allSettled([...this.#pools.values()].map((pool) => pool.close()));
+  close(): void {
+    for (const pool of this.#pools.values()) pool.close();
     this.#pools.clear();
   }
 }

@@ -1,0 +1,324 @@
+/** An answer that cannot be read, or in more than one way. The message says what is wrong and quotes nothing. */
+export class MalformedAnswer extends Error {
+  override readonly name = 'MalformedAnswer';
+}
+
+export interface AnswerEvents {
+  /** Names as sent and values without the whitespace around, in turn. False: the reader of the body is not ready. */
+  head(status: number, fields: string[]): boolean;
+  /** False: enough for now. What is in hand already still comes. */
+  data(chunk: Buffer): boolean;
+}
+
+const HEAD_BYTES = 64 * 1024;
+/** Size and extensions of a chunk; a trailer section as a whole. */
+const CHUNK_LINE_BYTES = 1_024;
+const TRAILER_BYTES = 16 * 1024;
+const MOST_INTERIM = 16;
+
+const LF = 0x0a;
+const CR = 0x0d;
+const END_OF_HEAD = Buffer.from('\r\n\r\n');
+/** CR and LF come together or not at all (RFC 9112 §2.2): readers differ on what either means alone. */
+const HALF_A_LINE_END = /\r(?!\n)|(?<!\r)\n/;
+/** RFC 9112 §4. */
+const STATUS_LINE = /^HTTP\/1\.([01]) ([1-9][0-9]{2})(?: [\t\x20-\x7e\x80-\xff]*)?$/;
+/** RFC 9112 §7.1; extensions mean nothing here. */
+const CHUNK_SIZE = /^([0-9A-Fa-f]{1,12})[ \t]*(?:;[\t\x20-\x7e\x80-\xff]*)?$/;
+const KEEP_ALIVE_TIMEOUT = /(?:^|[,;\s])timeout=([0-9]{1,9})\b/i;
+/** What other ends may believe of a `Keep-Alive: timeout` less this is what we believe. */
+const KEEP_ALIVE_THRESHOLD_MS = 1_000;
+
+/** What the request was: there is no body to the answer of a HEAD, whatever the fields say, and a 101 only to an upgrade. */
+export type Question = 'ordinary' | 'head' | 'upgrade';
+
+type State = 'head' | 'length' | 'until_close' | 'chunk_size' | 'chunk_data' | 'chunk_end' | 'trailers' | 'done';
+
+/**
+ * Reads one HTTP/1.x answer from an upstream (RFC 9112 §4 to §7), to the letter: a line ends in CRLF, a length is stated
+ * in one way, and nothing may follow. Fields are judged by `client-head`, which everything passes; what is here is how
+ * long the message is, and whether the connection may be used again.
+ */
+export class AnswerReader {
+  readonly #events: AnswerEvents;
+  readonly #question: Question;
+  #state: State = 'head';
+  /** Bytes of a head, a size line or trailers that are not whole yet. */
+  #pieces: Buffer[] = [];
+  #pieceBytes = 0;
+  /** Of the body, or of the chunk. */
+  #left = 0;
+  #interim = 0;
+  #upgraded: string[] | null = null;
+  #position = 0;
+  #ready = true;
+  #reusable = true;
+  #keepAliveMs = Number.POSITIVE_INFINITY;
+
+  constructor(question: Question, events: AnswerEvents) {
+    this.#question = question;
+    this.#events = events;
+  }
+
+  get complete(): boolean {
+    return this.#state === 'done';
+  }
+
+  /** The body goes on until the upstream closes (RFC 9112 §6.3, number 8). */
+  get endsWithConnection(): boolean {
+    return this.#state === 'until_close';
+  }
+
+  /** The fields of a 101; null: there was none. */
+  get upgraded(): string[] | null {
+    return this.#upgraded;
+  }
+
+  /** How far into the latest chunk the 101 went; what follows is of the other protocol. */
+  get position(): number {
+    return this.#position;
+  }
+
+  /** Known once complete. */
+  get reusable(): boolean {
+    return this.#reusable;
+  }
+
+  /** How long the upstream says it keeps the connection, with room for the way; Infinity where it says nothing. */
+  get keepAliveMs(): number {
+    return this.#keepAliveMs;
+  }
+
+  /** @returns false when whoever takes the body is not ready for more @throws MalformedAnswer */
+  read(chunk: Buffer): boolean {
+    this.#ready = true;
+    let at = 0;
+    while (at < chunk.length) {
+      switch (this.#state) {
+        case 'head':
+          at = this.#readHead(chunk, at);
+          if (this.#upgraded === null) break;
+          this.#position = at;
+          return true;
+        case 'length':
+        case 'chunk_data':
+          at = this.#readCounted(chunk, at);
+          break;
+        case 'until_close':
+          this.#pass(at === 0 ? chunk : chunk.subarray(at));
+          return this.#ready;
+        case 'chunk_size':
+          at = this.#readChunkSize(chunk, at);
+          break;
+        case 'chunk_end':
+          at = this.#readChunkEnd(chunk, at);
+          break;
+        case 'trailers':
+          at = this.#readTrailers(chunk, at);
+          break;
+        case 'done':
+          // What follows an answer was not asked for. The answer itself is whole.
+          this.#reusable = false;
+          return this.#ready;
+      }
+    }
+    return this.#ready;
+  }
+
+  #pass(chunk: Buffer): void {
+    if (!this.#events.data(chunk)) this.#ready = false;
+  }
+
+  #readHead(chunk: Buffer, from: number): number {
+    const inOne = this.#pieces.length === 0;
+    const end = inOne ? chunk.indexOf(END_OF_HEAD, from) : -1;
+    if (end !== -1) {
+      if (end - from > HEAD_BYTES) throw new MalformedAnswer('the head is too large');
+      this.#head(chunk.toString('latin1', from, end));
+      return end + 4;
+    }
+    const before = this.#pieceBytes;
+    const rest = from === 0 ? chunk : chunk.subarray(from);
+    this.#keep(rest, HEAD_BYTES, 'the head is too large');
+    // Only the end of a line can end a head, or show that its lines end wrongly.
+    if (!rest.includes(LF)) return chunk.length;
+    const all = this.#joined();
+    const found = all.indexOf(END_OF_HEAD);
+    if (found === -1) {
+      // The rest may never come. A CR at the end may still get its LF.
+      const lines = all.toString('latin1', 0, all.at(-1) === CR ? all.length - 1 : all.length);
+      if (HALF_A_LINE_END.test(lines)) throw new MalformedAnswer('a line ends without CR and LF');
+      return chunk.length;
+    }
+    this.#forget();
+    this.#head(all.toString('latin1', 0, found));
+    return from + (found + 4 - before);
+  }
+
+  #head(text: string): void {
+    if (HALF_A_LINE_END.test(text)) throw new MalformedAnswer('a line ends without CR and LF');
+    const lines = text.split('\r\n');
+    const status = STATUS_LINE.exec(lines[0] ?? '');
+    if (status === null) throw new MalformedAnswer('the status line is malformed');
+    const code = Number(status[2]);
+    const fields: string[] = [];
+    let length: string | null = null;
+    let coding: string | null = null;
+    let connection = '';
+    for (let i = 1; i < lines.length; i += 1) {
+      const line = lines[i] ?? '';
+      const colon = line.indexOf(':');
+      if (colon < 1) throw new MalformedAnswer('a field line has no name');
+      const name = line.slice(0, colon);
+      const value = withoutWhitespaceFrom(line, colon + 1);
+      fields.push(name, value);
+      // The few names that say where the message ends are told by their length first: this runs for every field.
+      switch (name.length) {
+        case 10:
+          if (name.toLowerCase() === 'connection') connection += `,${value.toLowerCase()}`;
+          else if (name.toLowerCase() === 'keep-alive') this.#believeKeepAlive(value);
+          break;
+        case 14:
+          if (name.toLowerCase() !== 'content-length') break;
+          if (!/^[0-9]{1,15}$/.test(value) || (length !== null && length !== value)) {
+            throw new MalformedAnswer('the length is ambiguous');
+          }
+          length = value;
+          break;
+        case 17:
+          if (name.toLowerCase() !== 'transfer-encoding') break;
+          if (coding !== null || value.toLowerCase() !== 'chunked') {
+            throw new MalformedAnswer('the transfer coding is unknown');
+          }
+          coding = value;
+          break;
+        default:
+      }
+    }
+    if (code === 101 && this.#question === 'upgrade') {
+      this.#upgraded = fields;
+      return;
+    }
+    if (code < 200) {
+      this.#passOver(code, length, coding);
+      return;
+    }
+    const http10 = status[1] === '0';
+    if (coding !== null && (length !== null || http10)) throw new MalformedAnswer('the length is ambiguous');
+    const options = connection.split(/[,\s]+/);
+    if (options.includes('close') || (http10 && !options.includes('keep-alive'))) this.#reusable = false;
+    if (this.#question === 'head' || code === 204 || code === 304) this.#state = 'done';
+    else if (coding !== null) this.#state = 'chunk_size';
+    else if (length === null) {
+      this.#state = 'until_close';
+      this.#reusable = false;
+    } else {
+      this.#left = Number(length);
+      this.#state = this.#left === 0 ? 'done' : 'length';
+    }
+    if (!this.#events.head(code, fields)) this.#ready = false;
+  }
+
+  /** Interim answers (RFC 9110 §15.2) are between the upstream and us. Nobody asked to switch protocols here. */
+  #passOver(code: number, length: string | null, coding: string | null): void {
+    this.#interim += 1;
+    if (code === 101 || length !== null || coding !== null || this.#interim > MOST_INTERIM) {
+      throw new MalformedAnswer('an interim answer is malformed');
+    }
+  }
+
+  #believeKeepAlive(value: string): void {
+    const seconds = KEEP_ALIVE_TIMEOUT.exec(value)?.[1];
+    if (seconds !== undefined) this.#keepAliveMs = Number(seconds) * 1_000 - KEEP_ALIVE_THRESHOLD_MS;
+  }
+
+  #readCounted(chunk: Buffer, from: number): number {
+    const end = Math.min(chunk.length, from + this.#left);
+    this.#left -= end - from;
+    if (this.#left === 0) this.#state = this.#state === 'length' ? 'done' : 'chunk_end';
+    this.#pass(from === 0 && end === chunk.length ? chunk : chunk.subarray(from, end));
+    return end;
+  }
+
+  #readChunkSize(chunk: Buffer, from: number): number {
+    const line = this.#line(chunk, from, CHUNK_LINE_BYTES);
+    if (line === null) return chunk.length;
+    const size = CHUNK_SIZE.exec(line.text)?.[1];
+    if (size === undefined) throw new MalformedAnswer('the size of a chunk is malformed');
+    this.#left = Number.parseInt(size, 16);
+    this.#state = this.#left === 0 ? 'trailers' : 'chunk_data';
+    return line.end;
+  }
+
+  #readChunkEnd(chunk: Buffer, from: number): number {
+    const line = this.#line(chunk, from, 2);
+    if (line === null) return chunk.length;
+    if (line.text !== '') throw new MalformedAnswer('a chunk is longer than it says');
+    this.#state = 'chunk_size';
+    return line.end;
+  }
+
+  /** Read and dropped: nobody listed any (RFC 9110 §6.5). */
+  #readTrailers(chunk: Buffer, from: number): number {
+    const line = this.#line(chunk, from, TRAILER_BYTES);
+    if (line === null) return chunk.length;
+    if (line.text === '') {
+      this.#state = 'done';
+    } else {
+      this.#left += line.text.length;
+      if (this.#left > TRAILER_BYTES || !line.text.includes(':')) throw new MalformedAnswer('a trailer is malformed');
+    }
+    return line.end;
+  }
+
+  /** A line without its CRLF, and where in the chunk it ends; null: not whole yet, and kept. */
+  #line(chunk: Buffer, from: number, most: number): { readonly text: string; readonly end: number } | null {
+    const lf = chunk.indexOf(LF, from);
+    if (lf === -1) {
+      this.#keep(chunk.subarray(from), most, 'a line is too long');
+      return null;
+    }
+    let text: string;
+    if (this.#pieces.length === 0) {
+      text = chunk.toString('latin1', from, lf);
+    } else {
+      this.#keep(chunk.subarray(from, lf), most, 'a line is too long');
+      text = this.#joined().toString('latin1');
+      this.#forget();
+    }
+    if (!text.endsWith('\r')) throw new MalformedAnswer('a line ends without CR');
+    if (text.length - 1 > most) throw new MalformedAnswer('a line is too long');
+    return { text: text.slice(0, -1), end: lf + 1 };
+  }
+
+  #keep(piece: Buffer, most: number, otherwise: string): void {
+    this.#pieces.push(piece);
+    this.#pieceBytes += piece.length;
+    // CR and LF of a head's end are not counted against it.
+    if (this.#pieceBytes > most + 4) throw new MalformedAnswer(otherwise);
+  }
+
+  #joined(): Buffer {
+    const all = this.#pieces.length === 1 ? this.#pieces[0] : undefined;
+    const joined = all ?? Buffer.concat(this.#pieces, this.#pieceBytes);
+    this.#pieces = [joined];
+    return joined;
+  }
+
+  #forget(): void {
+    this.#pieces = [];
+    this.#pieceBytes = 0;
+  }
+}
+
+function withoutWhitespaceFrom(line: string, from: number): string {
+  let start = from;
+  let end = line.length;
+  while (start < end && isWhitespace(line.charCodeAt(start))) start += 1;
+  while (end > start && isWhitespace(line.charCodeAt(end - 1))) end -= 1;
+  return line.slice(start, end);
+}
+
+function isWhitespace(code: number): boolean {
+  return code === 0x20 || code === 0x09;
+}

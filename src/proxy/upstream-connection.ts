@@ -1,0 +1,270 @@
+import type { Socket } from 'node:net';
+import type { Readable } from 'node:stream';
+import { FIELD_VALUE } from '../http/fields.js';
+import { AnswerReader, MalformedAnswer } from './answer-reader.js';
+import { BodySender } from './body-sender.js';
+import type { openSocket } from './connect.js';
+import { GivenUp } from './upstream-failure.js';
+
+/** A request as it is written to an upstream. */
+export interface UpstreamRequest {
+  readonly method: string;
+  /** Request target in origin form. */
+  readonly target: string;
+  /** Names and values in turn, without those that belong to the connection. */
+  readonly fields: readonly string[];
+  /** Its length is what the fields say; where they say nothing, it is sent in chunks. Null: there is none. */
+  readonly body: Readable | Buffer | null;
+  /** Asks to switch to the WebSocket protocol (RFC 6455 §4.1). */
+  readonly upgrade: boolean;
+  /** Until the answer's head, milliseconds; Infinity: as long as it takes. */
+  readonly headTimeoutMs: number;
+}
+
+/** Hears of an answer. After `ended`, `failed` or `upgraded` nothing more is said. */
+export interface AnswerHandler {
+  /** Status 200 and above; names and values in turn. False: the body waits for `resume`. */
+  head(status: number, fields: string[]): boolean;
+  /** False: the rest waits for `resume`. */
+  data(chunk: Buffer): boolean;
+  ended(): void;
+  failed(error: Error): void;
+  /** A 101 came to a request that asked for it. The socket is paused, and nobody else's any more. */
+  upgraded?(fields: string[], socket: Socket): void;
+}
+
+type Connect = (done: Parameters<typeof openSocket>[1]) => ReturnType<typeof openSocket>;
+
+/** Methods whose requests say that they have no body (RFC 9110 §8.6): some servers answer 411 otherwise. */
+const EXPECT_BODY: ReadonlySet<string> = new Set(['POST', 'PUT', 'PATCH', 'QUERY', 'PROPFIND', 'PROPPATCH']);
+
+/** Limits from here on are kept by the pool's sweep, which is coarse. */
+const SWEEP_FROM_MS = 5_000;
+
+const CRLF = '\r\n';
+
+/**
+ * One connection to an upstream, for one request at a time (decision 23). It writes the head in one piece, the body with
+ * back pressure, and leaves reading to `AnswerReader`. Whatever is wrong with an answer ends the connection, and so does
+ * anything that comes unasked.
+ */
+export class UpstreamConnection {
+  readonly #connect: Connect;
+  readonly #idleMs: number;
+  #connecting: ReturnType<typeof openSocket> | null = null;
+  #socket: Socket | null = null;
+  #reader: AnswerReader | null = null;
+  #sender: BodySender | null = null;
+  #handler: AnswerHandler | null = null;
+  /** Monotonic milliseconds after which `expire` ends it; Infinity: nothing is waited for. */
+  #deadline = Number.POSITIVE_INFINITY;
+  #timer: NodeJS.Timeout | null = null;
+  #spent = false;
+  #gone = false;
+  /** Set by whoever keeps it: it ended while nobody used it. */
+  onGone: (() => void) | null = null;
+
+  /** @param idleMs how long it may lie unused */
+  constructor(connect: Connect, idleMs: number) {
+    this.#connect = connect;
+    this.#idleMs = idleMs;
+  }
+
+  /** No other request may be sent on it. */
+  get spent(): boolean {
+    return this.#spent || this.#gone;
+  }
+
+  send(request: UpstreamRequest, handler: AnswerHandler): void {
+    if (this.#handler !== null || this.spent) throw new TypeError('one request at a time');
+    this.#handler = handler;
+    this.#stopWaiting();
+    let head: string;
+    try {
+      head = headText(request);
+    } catch (error) {
+      this.#fail(error);
+      return;
+    }
+    if (this.#socket !== null) {
+      this.#write(this.#socket, head, request, handler);
+      return;
+    }
+    this.#connecting = this.#connect((result) => {
+      this.#connecting = null;
+      if ('error' in result) {
+        this.#fail(result.error);
+        return;
+      }
+      this.#adopt(result);
+      this.#write(result, head, request, handler);
+    });
+  }
+
+  /** Goes on with a body that had to wait. */
+  resume(): void {
+    this.#socket?.resume();
+  }
+
+  /** Ends what has waited too long. @param now monotonic milliseconds */
+  expire(now: number): void {
+    if (now >= this.#deadline) this.#fail(new GivenUp('upstream_timeout'));
+  }
+
+  /** At once, and without another word to anybody. */
+  destroy(): void {
+    if (this.#gone) return;
+    this.#gone = true;
+    this.#stopWaiting();
+    this.#stopSending();
+    this.#handler = null;
+    this.#reader = null;
+    this.#connecting?.cancel();
+    this.#socket?.destroy();
+  }
+
+  #adopt(socket: Socket): void {
+    this.#socket = socket;
+    socket.on('data', this.#onData);
+    socket.on('end', this.#onEnd);
+    socket.on('error', this.#onError);
+    socket.on('close', this.#onClose);
+  }
+
+  #write(socket: Socket, head: string, request: UpstreamRequest, handler: AnswerHandler): void {
+    this.#reader = new AnswerReader(request.method === 'HEAD' ? 'head' : request.upgrade ? 'upgrade' : 'ordinary', {
+      head: (status, fields) => {
+        this.#stopWaiting();
+        return handler.head(status, fields);
+      },
+      data: (chunk) => handler.data(chunk),
+    });
+    this.#await(request.headTimeoutMs);
+    socket.write(head, 'latin1');
+    if (request.body === null) return;
+    this.#sender = new BodySender(socket, request.body, statedLength(request.fields), (error) => {
+      this.#fail(error);
+    });
+    this.#sender.start();
+  }
+
+  /** The sweep of the pool is coarse; a short limit has a timer of its own. */
+  #await(ms: number): void {
+    this.#deadline = performance.now() + ms;
+    if (ms >= SWEEP_FROM_MS) return;
+    this.#timer = setTimeout(() => {
+      this.expire(Number.POSITIVE_INFINITY);
+    }, ms);
+  }
+
+  #stopWaiting(): void {
+    this.#deadline = Number.POSITIVE_INFINITY;
+    if (this.#timer === null) return;
+    clearTimeout(this.#timer);
+    this.#timer = null;
+  }
+
+  #stopSending(): void {
+    this.#sender?.stop();
+    this.#sender = null;
+  }
+
+  readonly #onData = (chunk: Buffer): void => {
+    const reader = this.#reader;
+    if (reader === null) {
+      // Nobody asked: the answer to a request that was never sent, for the next one to take for its own.
+      this.#fail(new GivenUp('upstream_malformed'));
+      return;
+    }
+    try {
+      const more = reader.read(chunk);
+      if (this.#gone) return;
+      if (reader.complete) this.#complete(reader);
+      else if (reader.upgraded !== null) this.#handOver(reader.upgraded, chunk.subarray(reader.position));
+      else if (!more) this.#socket?.pause();
+    } catch (error) {
+      this.#fail(error instanceof MalformedAnswer ? new GivenUp('upstream_malformed') : error);
+    }
+  };
+
+  readonly #onEnd = (): void => {
+    const reader = this.#reader;
+    if (reader?.endsWithConnection !== true) {
+      this.#fail(new GivenUp('upstream_gone'));
+      return;
+    }
+    this.#complete(reader);
+    this.destroy();
+  };
+
+  readonly #onError = (error: Error): void => {
+    this.#fail(error);
+  };
+
+  readonly #onClose = (): void => {
+    this.#fail(new GivenUp('upstream_gone'));
+  };
+
+  #complete(reader: AnswerReader): void {
+    const handler = this.#handler;
+    this.#handler = null;
+    this.#reader = null;
+    // Answered before it was asked in full: what is left of the question would be the next one's beginning.
+    if (this.#sender?.done === false) this.#spent = true;
+    this.#stopSending();
+    const idleMs = Math.min(this.#idleMs, reader.keepAliveMs);
+    if (!reader.reusable || idleMs <= 0) this.#spent = true;
+    else this.#deadline = performance.now() + idleMs;
+    // A slow reader may have paused it; whatever comes now comes unasked, and must be seen.
+    this.#socket?.resume();
+    handler?.ended();
+  }
+
+  #handOver(fields: string[], early: Buffer): void {
+    const socket = this.#socket;
+    const handler = this.#handler;
+    if (socket === null || handler === null) return;
+    this.#stopWaiting();
+    this.#socket = null;
+    this.#handler = null;
+    this.#reader = null;
+    this.#gone = true;
+    socket.pause();
+    socket.off('data', this.#onData);
+    socket.off('end', this.#onEnd);
+    socket.off('error', this.#onError);
+    socket.off('close', this.#onClose);
+    if (early.length > 0) socket.unshift(early);
+    handler.upgraded?.(fields, socket);
+  }
+
+  #fail(error: unknown): void {
+    if (this.#gone) return;
+    const handler = this.#handler;
+    this.destroy();
+    if (handler === null) this.onGone?.();
+    else handler.failed(error instanceof Error ? error : new TypeError('thrown was what is no error'));
+  }
+}
+
+/** @throws TypeError when a value could end its line; whoever made the fields should have seen to that */
+function headText({ method, target, fields, body, upgrade }: UpstreamRequest): string {
+  let text = `${method} ${target} HTTP/1.1${CRLF}`;
+  for (let i = 0; i < fields.length; i += 2) {
+    const value = fields[i + 1] ?? '';
+    if (!FIELD_VALUE.test(value)) throw new TypeError('a field value holds control characters');
+    text += `${fields[i] ?? ''}: ${value}${CRLF}`;
+  }
+  if (body === null) {
+    if (EXPECT_BODY.has(method)) text += `content-length: 0${CRLF}`;
+  } else if (statedLength(fields) === null) {
+    text += `transfer-encoding: chunked${CRLF}`;
+  }
+  return `${text}${upgrade ? `connection: upgrade${CRLF}upgrade: websocket` : 'connection: keep-alive'}${CRLF}${CRLF}`;
+}
+
+/** What `upstream-head` said of the body's length; null where that was nothing. */
+function statedLength(fields: readonly string[]): number | null {
+  const at = fields.indexOf('content-length');
+  return at === -1 ? null : Number(fields[at + 1]);
+}
