@@ -18,13 +18,14 @@ import { EXIT, ending } from './exit-code.js';
 import { addressText, askAdmin, summaryOf } from './health.js';
 import { judgeNode } from './node-line.js';
 import { type PolicyOptions, type PolicySource, namedPolicy, openPolicy, takesPolicy } from './policy-source.js';
+import type { SentinelState } from '../state/redis-look.js';
 import { type Answer, type Question, ask, harmlessQuestion, reachableAt } from './refusal.js';
 import type { Tone, Voice } from './voice.js';
 
 export function registerDoctor(program: Command, voice: Voice): void {
   takesPolicy(program.command('doctor'))
     .description(
-      'Looks over the machine (Node, clock), the policy (files, modes, certificates, exposed ports), and guardbee where it runs: is a request without a credential really refused? Each check says what to do; exits with 1 when one fails.',
+      'Looks over the machine (Node, clock), the policy (files, modes, certificates, exposed ports), the shared Redis, and guardbee where it runs: is a request without a credential really refused? Each check says what to do; exits with 1 when one fails.',
     )
     .option('--json', 'report as JSON')
     .addHelpText('after', '\nExample:\n  guardbee doctor policy.yaml\n')
@@ -89,6 +90,7 @@ async function examine(source: PolicySource | null, nowMs: number): Promise<Find
   findings.push(...failedTests(policy, nowMs).map(fromIssue), ...rules.warnings.map(fromIssue));
   findings.push(...(await examineSecretFiles(source, policy)));
   findings.push(...(await examineStateDirectory(policy)));
+  findings.push(...(await examineRedis(policy, loaded.ok)));
   for (const listener of policy.listeners) {
     if (listener.type === 'http') findings.push(...(await examineCertificates(policy, listener, nowMs)));
   }
@@ -203,6 +205,73 @@ async function examineStateDirectory(policy: Policy): Promise<Finding[]> {
           `chmod 700 ${policy.stateDir}`,
         ),
       ];
+}
+
+// ---------------------------------------------------------------------------------------------------------------
+// The shared store
+
+const ACCEPT_LOSS = 'revoke again what must be, then run "guardbee revoke --accept-loss"';
+
+/** @param secretsRead false: nothing of the secrets is known, nor the URL */
+async function examineRedis({ redis, stateDir }: Policy, secretsRead: boolean): Promise<Finding[]> {
+  if (redis === null) return [];
+  const check = 'redis';
+  if (!secretsRead) {
+    return [warn(check, 'not asked: not all secrets of the policy could be read', 'mend what is said of them')];
+  }
+  // Its client is loaded where there is something to ask.
+  const { lookAtRedis } = await import('../state/redis-look.js');
+  const look = await lookAtRedis(redis, stateDir);
+  if (look.kind === 'silent') {
+    return [
+      fail(check, `it cannot be asked: ${look.why}`, 'see that it runs, and that its URL and password are right'),
+    ];
+  }
+  const { version, isReplica, evicts, sentinel } = look;
+  const findings = [
+    isReplica
+      ? fail(check, 'it is a replica, which may be behind', 'give the URL of the primary')
+      : ok(check, `it answers (${version ?? 'its version is told only to those who may ask'})`),
+  ];
+  if (evicts !== null) {
+    findings.push(
+      warn(
+        check,
+        `it drops keys when its memory is full (maxmemory-policy ${evicts}), revocations among them`,
+        'set maxmemory-policy noeviction',
+      ),
+    );
+  }
+  findings.push(judgeSentinel(sentinel));
+  return findings;
+}
+
+function judgeSentinel(state: SentinelState): Finding {
+  const check = 'redis sentinel';
+  switch (state) {
+    case 'none':
+      return ok(check, 'none yet: it is set at the first start that shares revocations');
+    case 'of_others':
+      return ok(check, 'there, set by another guardbee; this one has not begun to use it');
+    case 'same':
+      return ok(check, 'the one that was remembered, so nothing was lost');
+    case 'accepted':
+      return ok(check, 'a new one, after a loss that somebody has accepted');
+    case 'missing':
+      return fail(check, 'missing: the store was emptied, and with it what was revoked', ACCEPT_LOSS);
+    case 'another':
+      return fail(
+        check,
+        'not the one that was remembered: this is another store',
+        `see state.redis.url; or ${ACCEPT_LOSS}`,
+      );
+    case 'unknown':
+      return warn(
+        check,
+        'not known: what was remembered cannot be read',
+        'run doctor as the user that guardbee runs as',
+      );
+  }
 }
 
 // ---------------------------------------------------------------------------------------------------------------

@@ -30,7 +30,8 @@ const MOST_WATCHED = 20_000;
 const BATCH = 1000;
 /** Revocations that are remembered here, so that they outlive the store's memory. */
 const MOST_REMEMBERED = 100_000;
-const SENTINEL_FILE = 'shared-store-sentinel';
+/** In the state directory: the sentinel that was seen last. */
+export const SENTINEL_FILE = 'shared-store-sentinel';
 
 /** A key that is polled, and what was last said of it. */
 interface Watch {
@@ -571,7 +572,7 @@ if ttl == -1 then redis.call('SET', KEYS[1], before) else redis.call('SET', KEYS
 return before`;
 
 /** `after`: the one whose loss was accepted when this one was set. */
-interface Sentinel {
+export interface Sentinel {
   readonly id: string;
   readonly after: string | null;
 }
@@ -585,7 +586,8 @@ function sentinelText(id: string, after: string | null): string {
   return `guardbee:${id}:${after !== null && /^[0-9a-f]{32}$/.test(after) ? after : '-'}`;
 }
 
-function readSentinel(value: unknown): Sentinel | null {
+/** Null where it is missing, or is none of ours. */
+export function readSentinel(value: unknown): Sentinel | null {
   const found = /^guardbee:([0-9a-f]{32}):(-|[0-9a-f]{32})$/.exec(typeof value === 'string' ? value : '');
   if (found === null) return null;
   const after = found[2] ?? '-';
