@@ -5,7 +5,7 @@ import type { Identity } from './identity/identity.js';
 import type { Route } from './policy/policy.js';
 
 /** What guardbee answers itself: stable codes, as those of denials are. */
-export const OWN_PAGES = ['login_page', 'login', 'logout', 'refresh'] as const;
+export const OWN_PAGES = ['login_page', 'login', 'logout', 'refresh', 'preflight'] as const;
 export type OwnPage = (typeof OWN_PAGES)[number];
 
 /** How an exchange ended. One exchange, one ending, one record. */

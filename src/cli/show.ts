@@ -7,6 +7,7 @@ import { ISSUES } from '../policy/issue.js';
 import type {
   Authenticator,
   BasicAuthenticator,
+  CorsSettings,
   Bind,
   Holder,
   HttpListener,
@@ -155,6 +156,7 @@ class Showing {
       },
       streams: { end_at_expiry: listener.streamsEndAtExpiry },
       throttle: throttle(listener.throttle),
+      cors: listener.cors === null ? undefined : cors(listener.cors),
       deadlines: listener.deadlines === null ? 'off' : { answer: listener.deadlines.answer },
       unsafe_plain_http: written?.unsafe_plain_http,
       unsafe_no_authentication: written?.unsafe_no_authentication,
@@ -271,6 +273,17 @@ function jwt(authenticator: JwtAuthenticator): Shown {
             key: revocation.key ?? undefined,
             on_unavailable: revocation.onUnavailable,
           },
+  };
+}
+
+function cors({ any, origins, credentials, methods, headers, exposed, maxAgeMs }: CorsSettings): Shown {
+  return {
+    origins: any === null ? [...origins.keys()] : 'any',
+    methods: [...methods],
+    headers: [...headers],
+    expose: exposed.size === 0 ? undefined : [...exposed],
+    credentials: credentials ? true : undefined,
+    max_age: duration(maxAgeMs),
   };
 }
 

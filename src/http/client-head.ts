@@ -4,6 +4,7 @@ import { FIELD_VALUE, fieldName, listMembers, withoutWhitespace } from './fields
 import type { Authority } from './host.js';
 import { setsSessionCookie } from './session-cookies.js';
 import { readAuthority, sameAuthority } from './host.js';
+import { type Sharing, share } from './sharing.js';
 
 /** What the client's side of the exchange looks like, for an upstream's answer to be fitted to it. */
 export interface ClientHeadContext {
@@ -13,6 +14,8 @@ export interface ClientHeadContext {
   /** The upstream's own origin, e.g. `127.0.0.1:7833`; empty for a unix socket. */
   readonly upstreamAuthority: string;
   readonly method: string;
+  /** Who else may read it; null: whatever the upstream says. */
+  readonly sharing: Sharing | null;
 }
 
 export interface ClientHead {
@@ -95,7 +98,8 @@ export function clientHead(status: number, raw: readonly string[], context: Clie
   if (coded && contentLength !== null) return null;
   // RFC 9110 §15.3.6: nothing may follow a 205, and HTTP/2 has no way to say otherwise.
   if (status === 205 && contentLength !== null && Number(contentLength) > 0) return null;
-  const kept = withoutNominated(fields, nominated);
+  let kept = withoutNominated(fields, nominated);
+  if (context.sharing !== null) kept = share(kept, context.sharing);
   kept.push('x-request-id', context.requestId);
   return { status, fields: kept, bodiless, eventStream };
 }

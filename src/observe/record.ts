@@ -56,7 +56,10 @@ const FAILED: ReadonlyMap<FailureReason, Ending> = new Map(
 
 /** Pages of our own. Each has its code, so that a login that went well and one that did not are told apart by it. */
 const ANSWERED: ReadonlyMap<OwnPage, Ending> = new Map(
-  OWN_PAGES.map((page) => [page, ending('info', `session: ${page}`, 'allow', page)]),
+  OWN_PAGES.map((page) => [
+    page,
+    ending('info', page === 'preflight' ? 'cors: preflight' : `session: ${page}`, 'allow', page),
+  ]),
 );
 
 /** The types allow no such thing; the log says what it can. */

@@ -7,6 +7,7 @@ import type { ParsedBind } from './bind.js';
 import { AmbientCallers, beyondLoopbackCounts } from './ambient-callers.js';
 import type { CompiledAuthenticators } from './compile-authenticators.js';
 import { compileDemands } from './compile-demands.js';
+import { compileCors } from './compile-cors.js';
 import { compileLocal } from './compile-network.js';
 import { compileSessions } from './compile-sessions.js';
 import type { Draft } from './draft.js';
@@ -347,6 +348,7 @@ class ListenerCompilation {
       origins: new Set(entry.origins ?? []),
       streamsEndAtExpiry: entry.streams?.end_at_expiry ?? true,
       throttle: this.#compileThrottle(),
+      cors: compileCors(entry.cors, node, this.#findings),
       deadlines: entry.deadlines === 'off' ? null : { answer: entry.deadlines?.answer ?? 'problem' },
     };
   }

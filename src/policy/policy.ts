@@ -2,6 +2,7 @@
  * The compiled policy: everything a request needs, decided when the file was read. Deeply frozen; a new file makes a
  * new Policy, and a request keeps the one it started with.
  */
+import type { Sharing } from '../http/sharing.js';
 import type { CidrSet } from '../net/cidr-set.js';
 import type { Secret } from '../secret/secret.js';
 import type { CertificateTable } from './certificate-table.js';
@@ -88,6 +89,27 @@ export interface HttpListener {
   readonly throttle: ThrottleSettings | null;
   /** What is done about X-Deadline. Null: nothing, it is a field like any other. */
   readonly deadlines: DeadlineSettings | null;
+  /** Null: what the upstream says about other origins is what is said. */
+  readonly cors: CorsSettings | null;
+}
+
+/** Fields of answers are prepared here: they are the same for every request of an origin. */
+export interface CorsSettings {
+  /** What is said to whatever page asks. Null: only to those of `origins`. */
+  readonly any: Sharing | null;
+  /** In the form of `readOrigin`. */
+  readonly origins: ReadonlyMap<string, Sharing>;
+  /** What is said to all others. */
+  readonly others: Sharing;
+  readonly credentials: boolean;
+  readonly methods: ReadonlySet<string>;
+  /** Lower case. */
+  readonly headers: ReadonlySet<string>;
+  /** Besides those that every answer may have of guardbee. */
+  readonly exposed: ReadonlySet<string>;
+  readonly maxAgeMs: number;
+  /** Of the answer to a preflight, besides Access-Control-Allow-Origin. */
+  readonly preflight: readonly string[];
 }
 
 export interface DeadlineSettings {

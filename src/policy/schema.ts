@@ -38,6 +38,7 @@ import {
 } from './schema-scalars.js';
 
 import { checkHeaders, checkPath, checkQuery } from './schema-checks.js';
+import { cors } from './schema-cors.js';
 import { deadlines, timeout } from './schema-deadlines.js';
 import { origins, sessions } from './schema-sessions.js';
 
@@ -180,6 +181,7 @@ const httpListener = map('a map with bind, upstream, authenticate and routes', {
   throttle: throttle.optional(),
   timeout: timeout.optional(),
   deadlines: deadlines.optional(),
+  cors: cors.optional(),
   unsafe_plain_http: flag.optional(),
   unsafe_no_authentication: flag.optional(),
   unsafe_network_identity: flag.optional(),

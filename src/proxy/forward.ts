@@ -1,6 +1,7 @@
 import type { Exchange } from '../exchange.js';
 import type { FailureReason } from '../failure.js';
 import { type Permit, assertPermit } from '../gate/authorize.js';
+import { sharingOfAnswer } from '../gate/cors.js';
 import { clientHead } from '../http/client-head.js';
 import { hasBody } from '../http/message.js';
 import { requestHead } from './request-head.js';
@@ -122,6 +123,7 @@ class ForwardHandler implements AnswerHandler {
       requestId: this.#exchange.requestId,
       upstreamAuthority: upstream.authority,
       method: admission.message.method,
+      sharing: sharingOfAnswer(admission, this.#permit.carrier),
     });
     if (head === null) {
       this.#giveUp('upstream_malformed');

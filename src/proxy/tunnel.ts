@@ -154,6 +154,7 @@ class TunnelHandler implements AnswerHandler {
       requestId: this.#exchange.requestId,
       upstreamAuthority: upstream.authority,
       method: 'GET',
+      sharing: null,
     };
   }
 

@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { type Answer, type Clock, Exchange, type ExchangeSink } from '../exchange.js';
 import { isOwnPath } from '../gate/admit.js';
 import type { Decision } from '../gate/authorize.js';
+import { isPreflight } from '../gate/cors.js';
 import { type Means, decide } from '../gate/decide.js';
 import { type RawHead, hasBody, readMessage } from '../http/message.js';
 import type { Caller } from '../identity/caller.js';
@@ -10,6 +11,7 @@ import { forward } from '../proxy/forward.js';
 import { type UpgradingClient, tunnel } from '../proxy/tunnel.js';
 import type { Upstreams } from '../proxy/upstream.js';
 import type { OpenExchanges } from './open-exchanges.js';
+import { servePreflight } from './preflight.js';
 import { respond } from './respond.js';
 import type { SessionPages } from './session-pages.js';
 import type { SlowDenials } from './slow-denials.js';
@@ -79,6 +81,10 @@ export function handle(
       around.sessionPages.serve(exchange, read.message, caller).catch((error: unknown) => {
         fail(exchange, error, around);
       });
+      return;
+    }
+    if (isPreflight(listener, read.message)) {
+      servePreflight(exchange, read.message, caller);
       return;
     }
     const decision = decide(listener, read.message, caller, exchange.startedAtMs, exchange, around.means);

@@ -3,6 +3,8 @@ import type { Exchange } from '../exchange.js';
 
 import { FAILURES, type FailureReason } from '../failure.js';
 import type { Invalid, Particulars } from '../gate/authorize.js';
+import { sharingOn } from '../gate/cors.js';
+import { share } from '../http/sharing.js';
 import type { Authenticator } from '../policy/policy.js';
 import type { Respond } from '../proxy/respond.js';
 import { deadlineAnswer } from './deadline-answer.js';
@@ -102,6 +104,12 @@ export function failureAnswer(reason: FailureReason, requestId: string): WholeAn
   return whole(row.status, row.title, requestId, [], null);
 }
 
+/** Who may read it, where the listener says so. */
+function shared({ listener, message }: Exchange, fields: readonly string[]): readonly string[] {
+  const sharing = sharingOn(listener, message);
+  return sharing === null ? fields : share(fields, sharing);
+}
+
 /** The one place where a refusal or failure becomes an answer. */
 export const respond: Respond = {
   denial(
@@ -113,7 +121,7 @@ export const respond: Respond = {
     exchange.denied(reason);
     if (DENIALS[reason].status === 401 && sendLoginInstead(exchange, asked)) return;
     const answer = deadlineAnswer(reason, exchange) ?? denialAnswer(reason, exchange.requestId, asked, particulars);
-    exchange.answer.sendWhole(answer.status, answer.fields, answer.body);
+    exchange.answer.sendWhole(answer.status, shared(exchange, answer.fields), answer.body);
   },
   failure(exchange: Exchange, reason: FailureReason): void {
     exchange.failed(reason);
@@ -122,6 +130,6 @@ export const respond: Respond = {
       return;
     }
     const answer = deadlineAnswer(reason, exchange) ?? failureAnswer(reason, exchange.requestId);
-    exchange.answer.sendWhole(answer.status, answer.fields, answer.body);
+    exchange.answer.sendWhole(answer.status, shared(exchange, answer.fields), answer.body);
   },
 };

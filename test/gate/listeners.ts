@@ -175,6 +175,7 @@ export function listenerOf(parts: ListenerParts): HttpListener {
     streamsEndAtExpiry: true,
     throttle: null,
     deadlines: { answer: 'problem' },
+    cors: null,
   };
 }
 

@@ -101,6 +101,7 @@ export function policyWith(routes: readonly Route[], version = 'abcdef123456'): 
     streamsEndAtExpiry: true,
     throttle: null,
     deadlines: { answer: 'problem' },
+    cors: null,
   };
   return {
     version,
