@@ -1,5 +1,6 @@
 import type { Command } from 'commander';
 import { DENIALS, type DenialReason } from '../denial.js';
+import { OWN_FOLDER } from '../gate/admit.js';
 import { type SupposedRequest, type Supposition, suppose } from '../gate/policy-tests.js';
 import type { Identity } from '../identity/identity.js';
 import { formatAddress, parseAddress } from '../net/address.js';
@@ -8,7 +9,7 @@ import type { PathPart } from '../policy/document.js';
 import { either, show } from '../policy/found.js';
 import { ISSUES } from '../policy/issue.js';
 import { METHODS } from '../policy/methods.js';
-import type { HttpListener, Policy, Route, TokenEntry } from '../policy/policy.js';
+import type { Holder, HttpListener, Policy, Route, TokenEntry } from '../policy/policy.js';
 import { exitCodeFor, renderIssues } from '../policy/render-issues.js';
 import { EXIT, Ending, ending } from './exit-code.js';
 import {
@@ -42,7 +43,7 @@ export function registerExplain(program: Command, voice: Voice): void {
     .argument('<path>', 'path, with its query if there is one');
   takesPolicy(command)
     .option('--listener <name>', 'which listener; needed where there are several')
-    .option('--as <name>', 'with the token of this name')
+    .option('--as <name>', 'with the token, the certificate or the user of this name')
     .option('--role <role>', 'with a credential of this role (again for more)', gatherNames)
     .option('--permission <name>', 'with a credential of this permission (again for more)', gatherNames)
     .option('--from <address>', 'from this address (127.0.0.1)')
@@ -68,7 +69,7 @@ function checkUsage(path: string, options: ExplainOptions): void {
   if (!path.startsWith('/')) wrong('the path begins with "/"; the host goes into --host');
   if (options.from !== undefined && parseAddress(options.from) === null) wrong('--from is one IP address');
   if (options.as !== undefined && (options.role !== undefined || options.permission !== undefined)) {
-    wrong('--as is a token of the policy, which has its own roles: leave out --role and --permission, or --as');
+    wrong('--as is somebody of the policy, who has roles already: leave out --role and --permission, or --as');
   }
 }
 
@@ -84,10 +85,11 @@ async function explain(
   const { policy, unread } = read;
   const listener = listenerFor(policy, options.listener);
   const tokens = options.as === undefined ? [] : tokensNamed(policy, options.as);
-  if (options.as !== undefined && tokens.length === 0) {
-    if (unread === null) throw new Ending(EXIT.usage, noSuchToken(policy, options.as));
+  const holders = options.as === undefined ? [] : allHolders(policy).filter(({ holder }) => holder.name === options.as);
+  if (options.as !== undefined && tokens.length + holders.length === 0) {
+    if (unread === null) throw new Ending(EXIT.usage, nobodyOfTheName(policy, options.as));
     voice.err(renderIssues(unread));
-    voice.err(`guardbee: token ${show(options.as)} may be in a file that could not be read: say --role ROLE instead`);
+    voice.err(`guardbee: ${show(options.as)} may be in a file that could not be read: say --role ROLE instead`);
     return exitCodeFor(unread);
   }
   const known = roleNames(policy);
@@ -105,7 +107,7 @@ async function explain(
     as: null,
   };
   const now = Date.now();
-  const verdict = judge(policy, listener, request, callerOf(options, tokens, listener, now), now);
+  const verdict = judge(policy, listener, request, callerOf(options, tokens, holders, listener, now), now);
   const explanation = await describe(policy, listener, request, verdict, options, source);
   if (options.json === true) voice.json(explanation);
   else for (const line of linesOf(explanation)) voice.out(line);
@@ -168,9 +170,26 @@ function tokensNamed(policy: Policy, name: string): TokenEntry[] {
   return allTokens(policy).filter((token) => token.name === name);
 }
 
-function noSuchToken(policy: Policy, name: string): string {
-  const names = new Set(allTokens(policy).map((token) => token.name));
-  return `there is no token ${show(name)}${guess(name, names)}`;
+/** Who shows a certificate, or a user name and a password. */
+interface Shown {
+  readonly by: 'certificate' | 'user';
+  readonly authenticator: string;
+  readonly holder: Holder;
+}
+
+function allHolders(policy: Policy): Shown[] {
+  return [...policy.authenticators.values()].flatMap((one): Shown[] => {
+    const shown = (by: Shown['by'], holder: Holder): Shown => ({ by, authenticator: one.name, holder });
+    if (one.type === 'mtls') return one.identities.entries().map(({ holder }) => shown('certificate', holder));
+    return one.type === 'basic' ? [...one.users.values()].map(({ holder }) => shown('user', holder)) : [];
+  });
+}
+
+function nobodyOfTheName(policy: Policy, name: string): string {
+  const names = new Set(
+    [...allTokens(policy), ...allHolders(policy).map(({ holder }) => holder)].map((one) => one.name),
+  );
+  return `there is no token, user or certificate ${show(name)}${guess(name, names)}`;
 }
 
 /** Roles of the policy, and those that only its tokens name. */
@@ -183,11 +202,13 @@ type Caller =
   | { readonly kind: 'nobody' }
   | { readonly kind: 'known'; readonly identity: Identity; readonly from: string }
   | { readonly kind: 'supposed'; readonly as: NonNullable<SupposedRequest['as']> }
-  | { readonly kind: 'token'; readonly as: NonNullable<SupposedRequest['as']>; readonly token: TokenEntry };
+  | { readonly kind: 'token'; readonly as: NonNullable<SupposedRequest['as']>; readonly token: TokenEntry }
+  | { readonly kind: 'shown'; readonly as: NonNullable<SupposedRequest['as']>; readonly shown: Shown };
 
 function callerOf(
   options: ExplainOptions,
   tokens: readonly TokenEntry[],
+  holders: readonly Shown[],
   listener: HttpListener,
   now: number,
 ): Exclude<Caller, { kind: 'known' }> {
@@ -196,6 +217,14 @@ function callerOf(
   const rank = (token: TokenEntry): number =>
     (asked.has(token.authenticator) ? 2 : 0) + (token.notBeforeMs <= now && now < token.notAfterMs ? 1 : 0);
   const [token] = [...tokens].sort((a, b) => rank(b) - rank(a));
+  const shown = holders.find(({ authenticator }) => asked.has(authenticator)) ?? holders[0];
+  if (
+    shown !== undefined &&
+    (token === undefined || (!asked.has(token.authenticator) && asked.has(shown.authenticator)))
+  ) {
+    const { name, roles, grants } = shown.holder;
+    return { kind: 'shown', shown, as: { name, roles, permissions: [...grants] } };
+  }
   if (token !== undefined) {
     return { kind: 'token', token, as: { name: token.name, roles: token.roles, permissions: [...token.grants] } };
   }
@@ -223,12 +252,20 @@ function judge(
     return { said: asNobody, caller: { kind: 'known', identity, from: canonical(request.from) } };
   }
   if (!asksWho || caller.kind === 'nobody') return { said: asNobody, caller };
-  const reason = caller.kind === 'token' ? proof(caller.token, routeOf(listener, asNobody.route), now) : null;
+  const reason = notTaken(caller, routeOf(listener, asNobody.route), now);
   if (reason !== null) {
     const { route, line } = asNobody;
     return { said: { kind: 'refused', route, line, reason, status: DENIALS[reason].status, identity: null }, caller };
   }
   return { said: answered(suppose(policy, { ...request, as: caller.as }, now)), caller };
+}
+
+function notTaken(caller: Caller, route: Route | null, now: number): DenialReason | null {
+  if (caller.kind === 'token') return proof(caller.token, route, now);
+  if (caller.kind !== 'shown') return null;
+  return route?.authenticators.some((one) => one.name === caller.shown.authenticator) === true
+    ? null
+    : 'credential_invalid';
 }
 
 /** Why a token would not be taken, as `identity/static-token` would say; null where it would be. */
@@ -372,6 +409,9 @@ function whyRefused(
 function noRoute(listener: HttpListener, request: SupposedRequest): string {
   const path = request.target.split('?', 1)[0] ?? '';
   const segments = path.slice(1).split('/');
+  if (listener.sessions !== null && segments[0] === OWN_FOLDER) {
+    return 'guardbee itself answers there (login, logout and refresh of sessions), and no route has a say in it';
+  }
   const others = METHODS.filter((method) => {
     const route = listener.routes.match({ segments, method, encodedSlash: false });
     return route !== null && route.access.kind !== 'deny';
@@ -388,6 +428,7 @@ function canonical(address: string): string {
 function whoIs(caller: Caller): string {
   if (caller.kind === 'nobody') return 'nobody';
   if (caller.kind === 'known') return `${caller.from} is ${show(caller.identity.name)} by its address, and`;
+  if (caller.kind === 'shown') return `${caller.shown.by} ${show(caller.shown.holder.name)}`;
   return caller.kind === 'token' ? `token ${show(caller.token.name)}` : 'the supposed caller';
 }
 

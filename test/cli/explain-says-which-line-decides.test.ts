@@ -242,10 +242,13 @@ const WRONG: readonly { readonly ask: string; readonly says: string }[] = [
   { ask: 'GET health --listener queen', says: 'the path begins with "/"; the host goes into --host' },
   { ask: 'GET / --listener queen --from 10.0.0.0/8', says: '--from is one IP address' },
   { ask: 'GET / --listener queen --role veiwer', says: 'there is no role "veiwer", did you mean viewer?' },
-  { ask: 'GET / --listener queen --as keper', says: 'there is no token "keper", did you mean keeper?' },
+  {
+    ask: 'GET / --listener queen --as keper',
+    says: 'there is no token, user or certificate "keper", did you mean keeper?',
+  },
   {
     ask: 'GET / --listener queen --as keeper --role viewer',
-    says: '--as is a token of the policy, which has its own roles: leave out --role and --permission, or --as',
+    says: '--as is somebody of the policy, who has roles already: leave out --role and --permission, or --as',
   },
 ];
 
@@ -267,7 +270,7 @@ test('a token in a file that cannot be read is not guessed at', async (t) => {
   assert.equal(code, 4);
   assert.equal(stdout, '');
   assert.match(stderr, /authenticators\.keys\.tokens_file: .*there is no such file/);
-  assert.match(stderr, /token "keeper" may be in a file that could not be read: say --role ROLE instead\n$/);
+  assert.match(stderr, /"keeper" may be in a file that could not be read: say --role ROLE instead\n$/);
   // One that stands in the policy itself is there.
   const inline = await perform(...ask, 'prometheus');
   assert.equal(inline.code, 0, inline.stderr);
