@@ -21,6 +21,7 @@ import { Upstreams } from './proxy/upstream.js';
 import { type SniContexts, createSniContexts, describeCertificate, ensureSelfSigned } from './server/certificate.js';
 import { type Exposure, ExposureWatch } from './server/exposure.js';
 import type { Surroundings } from './server/handle.js';
+import { HeldBodies } from './server/held-bodies.js';
 import { type ConnectionEvents, type OpenListener, contextOptions, openListener } from './server/listener.js';
 import { OpenExchanges } from './server/open-exchanges.js';
 import { State } from './server/state.js';
@@ -131,6 +132,7 @@ class Parts {
   readonly settings: AppSettings;
   readonly metrics: Metrics;
   readonly upstreams = new Upstreams();
+  readonly bodies = new HeldBodies();
   readonly open: OpenListener[] = [];
   readonly denials = new SlowDenials({
     clock: CLOCK,
@@ -173,6 +175,7 @@ class Parts {
     this.#state = state;
     const { revocations } = state;
     this.metrics.revocationStores(() => revocations.status);
+    this.metrics.watchHeldBodies(() => this.bodies.bytes);
     const jwt = new JwtProver((authenticator) => this.#keysOf(authenticator), revocations);
     const sessions = new SessionProver(await sessionRings(policy), revocations);
     const provers: Provers = {
@@ -198,7 +201,7 @@ class Parts {
       upstreams: this.upstreams,
       sink,
       clock: CLOCK,
-      means: { prove: proveWith(provers) },
+      means: { prove: proveWith(provers), holdBody: this.bodies.hold },
       open: underway,
       sessionPages: new SessionPages(sessions, provers, revocations, this.denials),
       denials: this.denials,

@@ -5,6 +5,7 @@ import type { Identity } from '../identity/identity.js';
 import type { Carrier, Route, Upstream } from '../policy/policy.js';
 import type { Admission } from './admit.js';
 import { isCrossSite } from './cross-site.js';
+import type { JudgedBody } from './judge-body.js';
 
 /** Known to this file alone: a permit leads to its class by `constructor`, but not to this. */
 const AUTHORIZED = Symbol('authorized');
@@ -24,12 +25,15 @@ class GrantedPermit {
   /** Where the credential was; null on public routes. */
   readonly carrier: Carrier | null;
   readonly fingerprint: string | null;
+  /** What goes on in place of the body that came; null: that goes on as it comes. */
+  readonly body: JudgedBody | null;
 
   constructor(
     by: typeof AUTHORIZED,
     admission: Admission,
     upstream: Upstream,
     proved: (Authentication & { ok: true }) | null,
+    body: JudgedBody | null,
   ) {
     if (by !== AUTHORIZED) throw new TypeError('only authorize makes permits');
     this.admission = admission;
@@ -38,6 +42,7 @@ class GrantedPermit {
     this.identity = proved?.identity ?? null;
     this.carrier = proved?.carrier ?? null;
     this.fingerprint = proved?.fingerprint ?? null;
+    this.body = body;
     Object.freeze(this);
   }
 
@@ -86,8 +91,10 @@ export interface Invalid {
 export type Decision = Permit | Refusal;
 
 /** What a route demands besides who asks, looked at one by one and found met. Made by `decide` alone. */
-// eslint-disable-next-line @typescript-eslint/no-empty-object-type -- demands come with the steps that look at them
-export interface Met {}
+export interface Met {
+  /** Null where the route judges no bodies. */
+  readonly body: JudgedBody | null;
+}
 
 /** A refusal of somebody who was asked who they are, or of a request to a public route, where nobody is. */
 export function refusal(
@@ -137,6 +144,9 @@ export function authorize(admission: Admission, authentication: Authentication |
   const { upstream, demands, access } = admission.route;
   if (upstream === null) return refusal(admission, authentication, 'route_denied');
   if (demands !== null && met === null) throw new TypeError('nobody has looked at what the route demands');
+  const rules = demands?.body?.json ?? null;
+  if (rules !== null && met?.body?.rules !== rules)
+    throw new TypeError('nobody has judged the body by the rules of its route');
   const proved = access.kind !== 'public' && authentication?.ok === true ? authentication : null;
-  return new GrantedPermit(AUTHORIZED, admission, upstream, proved);
+  return new GrantedPermit(AUTHORIZED, admission, upstream, proved, met?.body ?? null);
 }

@@ -1,12 +1,14 @@
-import type { Message } from '../http/message.js';
+import type { DenialReason } from '../denial.js';
+import type { Framing, Message } from '../http/message.js';
 import { type Asked, type Authentication, authenticate } from '../identity/authenticate.js';
 import type { Caller } from '../identity/caller.js';
 import { POLICY_ALONE, type Provers } from '../identity/provers.js';
 import type { HttpListener } from '../policy/policy.js';
 import { type Admission, admit } from './admit.js';
-import { checkHead } from './check-head.js';
 import { type Decision, authorize, refusal, refusalByHead } from './authorize.js';
+import { checkHead } from './check-head.js';
 import { lateness, watchTime } from './deadlines.js';
+import { type Held, judgeBody, refusedByLength, refusedByType } from './judge-body.js';
 import type { Underway } from './underway.js';
 
 /** Says who a request is from; policy tests and `explain` put a supposed caller in its place. */
@@ -20,10 +22,28 @@ export function proveWith(provers: Provers): Prove {
 /** What deciding needs besides the policy and the request. */
 export interface Means {
   readonly prove: Prove;
+  readonly holdBody: HoldBody;
 }
 
+/** A body that must be known whole before anything is decided. */
+export interface WantedBody {
+  readonly framing: Framing;
+  readonly expectsContinue: boolean;
+  /** In bytes; what states more is refused before it is wanted. */
+  readonly most: number;
+  /** Idle time between two pieces of it. */
+  readonly idleMs: number;
+}
+
+export type HeldBody = ({ readonly ok: true } & Held) | { readonly ok: false; readonly reason: DenialReason };
+
+/** Reads a body and holds it until it is released or its exchange is over. */
+export type HoldBody = (underway: Underway, wanted: WantedBody) => HeldBody | Promise<HeldBody>;
+
+const NO_BODY: HeldBody = { ok: true, bytes: Buffer.alloc(0), release: () => undefined };
+
 /** Where there is nothing but the policy. */
-export const MEANS_OF_POLICY: Means = { prove: proveWith(POLICY_ALONE) };
+export const MEANS_OF_POLICY: Means = { prove: proveWith(POLICY_ALONE), holdBody: () => NO_BODY };
 
 /** Of a request that was refused before anybody was asked who it is. */
 const UNASKED = { identity: null, fingerprint: null, attempt: null, particulars: null };
@@ -56,8 +76,8 @@ function proceed(
   admission: Admission,
   authentication: Authentication | null,
   nowMs: number,
-  _underway: Underway,
-  _means: Means,
+  underway: Underway,
+  means: Means,
 ): Decision | Promise<Decision> {
   const { demands } = admission.route;
   const late = lateness(admission, nowMs);
@@ -68,5 +88,26 @@ function proceed(
   if (refused !== null) return refused;
   const wrong = demands.head === null ? null : checkHead(demands.head, admission, authentication);
   if (wrong !== null) return wrong;
-  return authorize(admission, authentication, {});
+  const { body } = demands;
+  if (body === null) return authorize(admission, authentication, { body: null });
+  const { message, route } = admission;
+  const tooLarge = refusedByLength(body, message);
+  if (tooLarge !== null) return refusal(admission, authentication, tooLarge);
+  const { json } = body;
+  if (json === null) return authorize(admission, authentication, { body: null });
+  const unfit = refusedByType(message);
+  if (unfit !== null) return refusal(admission, authentication, unfit);
+  if (authentication?.ok !== true) throw new TypeError('a body is read for nobody who is unknown');
+
+  const { framing, expectsContinue } = message;
+  const judge = (held: HeldBody): Decision => {
+    if (!held.ok) return refusal(admission, authentication, held.reason);
+    const judgement = judgeBody(held, json, authentication.identity);
+    if (judgement.ok) return authorize(admission, authentication, { body: judgement.body });
+    held.release();
+    const { reason, invalid } = judgement;
+    return refusal(admission, authentication, reason, invalid === null ? null : { fields: [], invalid });
+  };
+  const held = means.holdBody(underway, { framing, expectsContinue, most: body.most, idleMs: route.bodyMs });
+  return held instanceof Promise ? held.then(judge) : judge(held);
 }

@@ -43,6 +43,7 @@ export type Supposition =
 
 /** Ends at once and has no body. */
 const SUPPOSED: Underway = {
+  bytesIn: 0,
   whenFinished: () => undefined,
   endBy: () => undefined,
   answer: { body: Readable.from([]), sendContinue: () => undefined },

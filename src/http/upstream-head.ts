@@ -15,6 +15,8 @@ export interface UpstreamHeadContext {
   readonly credential: { readonly field: string; readonly value: string } | null;
   /** Subprotocols to offer the upstream when a credential was taken out of the list; null: leave the field alone. */
   readonly subprotocols: readonly string[] | null;
+  /** Length in bytes of the body that goes on in place of the one that came; null: that goes on. */
+  readonly bodyBytes: number | null;
 }
 
 /**
@@ -49,9 +51,8 @@ export function upstreamHead(message: Message, context: UpstreamHeadContext): st
   if (context.identity !== null) {
     head.push('x-auth-user', fieldValue(context.identity.name), 'x-auth-roles', context.identity.roles.join(','));
   }
-  if (message.framing.kind === 'length' && message.framing.bytes > 0) {
-    head.push('content-length', String(message.framing.bytes));
-  }
+  const length = context.bodyBytes ?? (message.framing.kind === 'length' ? message.framing.bytes : 0);
+  if (length > 0) head.push('content-length', String(length));
   return head;
 }
 

@@ -121,6 +121,7 @@ export class Metrics {
   #policyVersion = '';
   #revocationStores: () => ReadonlyMap<string, RevocationStoreStatus> = () => new Map();
   #jwks: () => readonly JwksFigures[] = () => [];
+  #heldBodies: () => number = () => 0;
 
   constructor(options: MetricsOptions) {
     this.#options = { version: options.version, log: options.log };
@@ -215,6 +216,11 @@ export class Metrics {
   /** @param read asked at every scrape */
   watchJwks(read: () => readonly JwksFigures[]): void {
     this.#jwks = read;
+  }
+
+  /** @param read bytes; asked at every scrape */
+  watchHeldBodies(read: () => number): void {
+    this.#heldBodies = read;
   }
 
   #observeUpstream(name: string, upstreamMs: number | null, outcome: Outcome): void {
@@ -397,6 +403,9 @@ export class Metrics {
         for (const { authenticator, failures } of this.#jwks()) put([authenticator], failures);
       },
     );
+    into.gauge('held_body_bytes', 'Request bodies that are held to be judged; 64 MiB is the most.', [], (put) => {
+      put([], this.#heldBodies());
+    });
     into.gauge('policy_info', 'The policy in force.', ['version'], (put) => {
       put([this.#policyVersion], 1);
     });

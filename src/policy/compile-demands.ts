@@ -1,3 +1,4 @@
+import { compileBody } from './compile-body.js';
 import { compileHeadChecks } from './compile-checks.js';
 import type { Demands } from './demands.js';
 import type { Draft } from './draft.js';
@@ -5,13 +6,18 @@ import type { Findings } from './findings.js';
 import type { RouteAccess } from './policy.js';
 import type { RouteEntry } from './schema.js';
 
-/** Null where who asks is all that matters: such a route is not looked at any further. */
+/**
+ * Null where who asks is all that matters: such a route is not looked at any further.
+ * @param listenerMost the listener's limit on bodies, in bytes; Infinity where it has none
+ */
 export function compileDemands(
   route: RouteEntry,
   node: Draft,
   access: RouteAccess,
+  listenerMost: number,
   findings: Findings,
 ): Demands | null {
   const head = compileHeadChecks(route, node, access, findings);
-  return head === null ? null : { head, owner: null };
+  const body = compileBody(route, node, access, listenerMost, findings);
+  return head === null && body === null ? null : { head, body, owner: null };
 }

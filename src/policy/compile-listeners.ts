@@ -6,6 +6,7 @@ import { formatBind } from './bind.js';
 import type { ParsedBind } from './bind.js';
 import { AmbientCallers, beyondLoopbackCounts } from './ambient-callers.js';
 import type { CompiledAuthenticators } from './compile-authenticators.js';
+import { declaresByValue, lostByValue, permissionsByValue } from './compile-body.js';
 import { compileDemands } from './compile-demands.js';
 import { compileCors } from './compile-cors.js';
 import { compileLocal } from './compile-network.js';
@@ -281,7 +282,7 @@ class ListenerCompilation {
         withoutUpstream.push(route.name);
       }
       const decided = access.kind === 'require';
-      if (routeNode.dropped.has('require') || (decided && !authenticators.complete))
+      if (routeNode.dropped.has('require') || lostByValue(routeNode) || (decided && !authenticators.complete))
         this.#authenticationIsCertain = false;
       if (decided && authenticators.list.length === 0 && authenticators.complete) {
         unauthenticated.push({ route, node: routeNode });
@@ -304,7 +305,7 @@ class ListenerCompilation {
         safe: route.safe !== false,
         bodyMs: route.timeouts?.body ?? timeouts.bodyMs,
         upstreamMs: route.timeouts?.upstream ?? timeouts.upstreamMs,
-        demands: compileDemands(route, routeNode, access, this.#findings),
+        demands: compileDemands(route, routeNode, access, entry.limits?.body ?? Infinity, this.#findings),
         wholeMs: route.timeout ?? entry.timeout ?? Infinity,
       };
       return { route: compiled, pattern: route.path };
@@ -388,11 +389,13 @@ class ListenerCompilation {
   /** What is decided of who may pass. Where nothing is, or two things are, the route is closed. */
   #compileAccess(route: RouteEntry, node: Draft): RouteAccess {
     const written = ['public', 'deny', 'require'].filter((key) => node.declares(key));
+    if (declaresByValue(node)) written.push('require_by_value');
     if (written.length === 0) {
+      if (lostByValue(node)) return { kind: 'deny' };
       this.#findings.missing(
         node,
         'require',
-        `missing, needed is exactly one of public, deny and require (route ${show(route.name)})`,
+        `missing, needed is exactly one of public, deny, require and body.json.require_by_value (route ${show(route.name)})`,
         'write require: PERMISSION; or deny: true, or public: true',
       );
       return { kind: 'deny' };
@@ -400,9 +403,9 @@ class ListenerCompilation {
     if (written.length > 1) {
       this.#findings.error(
         'wrong_value',
-        node.get(written[1] ?? '') ?? node,
+        node.get(written[1] ?? '') ?? node.at(['body', 'json', written[1] ?? '']) ?? node,
         'key',
-        `${written.join(' and ')} contradict each other (route ${show(route.name)}), allowed is exactly one of public, deny and require`,
+        `${written.join(' and ')} contradict each other (route ${show(route.name)}), allowed is exactly one of public, deny, require and body.json.require_by_value`,
         'keep one of them',
       );
     }
@@ -419,6 +422,13 @@ class ListenerCompilation {
       const anyOf = typeof route.require === 'string' ? [route.require] : route.require;
       this.#checkRequired(anyOf, node.get('require'));
       return { kind: 'require', anyOf: [...new Set(anyOf)] };
+    }
+    const byValue = permissionsByValue(route);
+    if (byValue !== null && route.public === undefined && route.deny === undefined) {
+      const list = node.at(['body', 'json', 'require_by_value']);
+      for (const [value, anyOf] of byValue) this.#checkRequired(anyOf, list?.get(value) ?? null);
+      // Who has none of them may ask for nothing, whatever the body says.
+      return { kind: 'require', anyOf: [...new Set([...byValue.values()].flat())] };
     }
     if (route.public === true) {
       this.#checkPublic(route, node);
@@ -636,7 +646,19 @@ class ListenerCompilation {
 
   #warnUnheld(route: Route, node: Draft | null): void {
     if (route.access.kind !== 'require' || !this.#context.names.allTokens) return;
-    const { anyOf } = route.access;
+    const { byValue } = route.demands?.body?.json ?? { byValue: null };
+    if (byValue === null) {
+      this.#warnNobody(route, route.access.anyOf, `the route ${show(route.name)}`, node?.get('require') ?? null);
+      return;
+    }
+    const list = node?.at(['body', 'json', 'require_by_value']) ?? null;
+    for (const [value, anyOf] of byValue.permissions) {
+      this.#warnNobody(route, anyOf, `${show(value)} on the route ${show(route.name)}`, list?.get(value) ?? null);
+    }
+  }
+
+  /** @param what nobody can use, if nobody has any of the names */
+  #warnNobody(route: Route, anyOf: readonly string[], what: string, node: Draft | null): void {
     const { grants } = this.#context.authenticators;
     const held = (one: Authenticator): ReadonlySet<string> | undefined =>
       one.type === 'network' && one.local !== null ? one.local.grants : grants.get(one.name);
@@ -644,9 +666,9 @@ class ListenerCompilation {
     const kind = route.authenticators.every((one) => one.type === 'bearer') ? 'token' : 'identity';
     this.#findings.warn(
       'permission_unheld',
-      node?.get('require') ?? null,
+      node,
       'value',
-      `no ${kind} of ${either(route.authenticators.map((one) => show(one.name)))} has ${either(anyOf.map(show))}, so nobody can use the route ${show(route.name)}`,
+      `no ${kind} of ${either(route.authenticators.map((one) => show(one.name)))} has ${either(anyOf.map(show))}, so nobody can use ${what}`,
     );
   }
 

@@ -37,6 +37,7 @@ import {
   yes,
 } from './schema-scalars.js';
 
+import { body, bodySize } from './schema-body.js';
 import { checkHeaders, checkPath, checkQuery } from './schema-checks.js';
 import { cors } from './schema-cors.js';
 import { deadlines, timeout } from './schema-deadlines.js';
@@ -84,11 +85,14 @@ const tls = z
   )
   .meta({ id: 'tls', description: 'Certificate files, several picked by SNI, or a self-signed certificate' });
 
-const limits = map('a map such as { connections: 2000 }', {
+const headLimits = {
   head: size(1024, 1024 ** 2).optional(),
   fields: count(1, 1000).optional(),
   connections: count(1, 1_000_000).optional(),
-});
+};
+const LIMITS_FORM = 'a map such as { connections: 2000 }';
+const redirectLimits = map(LIMITS_FORM, headLimits);
+const limits = map(LIMITS_FORM, { ...headLimits, body: bodySize.optional() });
 
 const timeouts = map('a map such as { upstream: 60s }', {
   handshake: duration.optional(),
@@ -139,6 +143,7 @@ const route = map('a map such as { name: rest, path: /**, require: PERMISSION }'
     .literal(false, { error: 'false' })
     .optional()
     .meta({ description: 'A GET here changes something: the CSRF rule treats it as a write' }),
+  body: body.optional(),
   check: checkPath.optional(),
   check_query: checkQuery.optional(),
   check_headers: checkHeaders.optional(),
@@ -149,8 +154,16 @@ const route = map('a map such as { name: rest, path: /**, require: PERMISSION }'
   timeout: timeout.optional(),
 }).meta({
   id: 'route',
-  description: 'First match wins; exactly one of public, deny and require',
-  oneOf: [{ required: ['public'] }, { required: ['deny'] }, { required: ['require'] }],
+  description: 'First match wins; exactly one of public, deny, require and body.json.require_by_value',
+  oneOf: [
+    { required: ['public'] },
+    { required: ['deny'] },
+    { required: ['require'] },
+    {
+      required: ['body'],
+      properties: { body: { required: ['json'], properties: { json: { required: ['require_by_value'] } } } },
+    },
+  ],
 });
 
 const httpListener = map('a map with bind, upstream, authenticate and routes', {
@@ -194,7 +207,7 @@ const redirectListener = map('a map with bind and hosts', {
   hosts: list(hostName, 'host names'),
   https_port: count(1, 65535).optional(),
   allow_from: ranges.optional(),
-  limits: limits.optional(),
+  limits: redirectLimits.optional(),
   timeouts: timeouts.optional(),
 });
 

@@ -1,3 +1,4 @@
+import { Readable } from 'node:stream';
 import type { Exchange } from '../exchange.js';
 import type { FailureReason } from '../failure.js';
 import { type Permit, assertPermit } from '../gate/authorize.js';
@@ -38,9 +39,36 @@ export function forward(exchange: Exchange, permit: Permit, upstreams: Upstreams
   );
 }
 
+/** What the upstream gets: what was judged, or else what the client sends, as it comes. */
+function bodyOf(permit: Permit, exchange: Exchange, onFailure: (reason: FailureReason) => void): Readable | null {
+  const { body, route, admission } = permit;
+  if (body !== null) return onePiece(body.bytes);
+  if (!hasBody(admission.message.framing)) return null;
+  return new RequestBody(exchange.answer.body, {
+    idleMs: route.bodyMs,
+    most: route.demands?.body?.most ?? Number.POSITIVE_INFINITY,
+    onBytes: (count) => {
+      exchange.bytesIn += count;
+    },
+    onFailure,
+  });
+}
+
+/** Not the bytes themselves: they would be kept until the answer ends, which may be hours after they were sent. */
+function onePiece(bytes: Buffer): Readable {
+  let piece: Buffer | null = bytes;
+  return new Readable({
+    read() {
+      this.push(piece);
+      if (piece !== null) this.push(null);
+      piece = null;
+    },
+  });
+}
+
 /** Carries an answer to the client. */
 class ForwardHandler implements AnswerHandler {
-  readonly body: RequestBody | null;
+  readonly body: Readable | null;
   readonly #exchange: Exchange;
   readonly #permit: Permit;
   readonly #pool: UpstreamPool;
@@ -64,19 +92,10 @@ class ForwardHandler implements AnswerHandler {
     this.#respond = respond;
     const { answer } = exchange;
     const { message } = permit.admission;
-    this.body = !hasBody(message.framing)
-      ? null
-      : new RequestBody(
-          answer.body,
-          permit.route.bodyMs,
-          (count) => {
-            exchange.bytesIn += count;
-          },
-          (reason) => {
-            this.#giveUp(reason);
-          },
-        );
-    if (message.expectsContinue) answer.sendContinue();
+    this.body = bodyOf(permit, exchange, (reason) => {
+      this.#giveUp(reason);
+    });
+    if (message.expectsContinue && permit.body === null) answer.sendContinue();
     answer.onDrain = () => {
       if (!this.#paused || this.#over) return;
       this.#paused = false;
@@ -93,6 +112,8 @@ class ForwardHandler implements AnswerHandler {
   }
 
   head(status: number, fields: string[]): boolean {
+    // Whoever answers has what was sent, or wants no more of it.
+    this.#permit.body?.release();
     if (!this.#over) this.#answer(status, fields);
     return !this.#paused;
   }

@@ -7,6 +7,17 @@ import type { FailureReason } from '../failure.js';
  */
 const LEAST_RATE = 100;
 
+export interface RequestBodyInit {
+  /** Idle time between two pieces; Infinity: any. */
+  readonly idleMs: number;
+  /** In bytes; Infinity: any. */
+  readonly most: number;
+  /** Told of each piece that came in. */
+  readonly onBytes: (count: number) => void;
+  /** Told once or more why there will be no whole body. */
+  readonly onFailure: (reason: FailureReason) => void;
+}
+
 /**
  * A request body on its way to the upstream. It stands between the client's stream and whoever sends it,
  * who destroys the body when a request fails: destroying the client's own stream would close the connection that the answer
@@ -15,6 +26,7 @@ const LEAST_RATE = 100;
 export class RequestBody extends Readable {
   readonly #source: Readable;
   readonly #idleMs: number;
+  readonly #most: number;
   readonly #onBytes: (count: number) => void;
   readonly #onFailure: (reason: FailureReason) => void;
   #timer: NodeJS.Timeout | null = null;
@@ -23,17 +35,13 @@ export class RequestBody extends Readable {
   #bytes = 0;
   #detached = false;
 
-  constructor(
-    source: Readable,
-    idleMs: number,
-    onBytes: (count: number) => void,
-    onFailure: (reason: FailureReason) => void,
-  ) {
+  constructor(source: Readable, init: RequestBodyInit) {
     super({ highWaterMark: 64 * 1024 });
     this.#source = source;
-    this.#idleMs = idleMs;
-    this.#onBytes = onBytes;
-    this.#onFailure = onFailure;
+    this.#idleMs = init.idleMs;
+    this.#most = init.most;
+    this.#onBytes = init.onBytes;
+    this.#onFailure = init.onFailure;
     source.on('data', this.#onData);
     source.on('end', this.#onEnd);
     source.on('error', this.#onError);
@@ -57,6 +65,10 @@ export class RequestBody extends Readable {
   readonly #onData = (chunk: Buffer): void => {
     this.#bytes += chunk.length;
     this.#onBytes(chunk.length);
+    if (this.#bytes > this.#most) {
+      this.#onFailure('client_body_too_large');
+      return;
+    }
     this.#waitedMs += performance.now() - this.#waitingSince;
     if (this.#waitedMs > this.#idleMs && (this.#bytes / this.#waitedMs) * 1_000 < LEAST_RATE) {
       this.#onFailure('client_body_timeout');
@@ -88,6 +100,8 @@ export class RequestBody extends Readable {
   };
 
   #wait(): void {
+    // Whoever got the last piece may have had enough of it.
+    if (this.#detached) return;
     this.#waitingSince = performance.now();
     if (this.#idleMs === Number.POSITIVE_INFINITY) return;
     if (this.#timer === null) {

@@ -58,5 +58,6 @@ export function requestHead(permit: Permit, requestId: string): string[] {
         ? null
         : { field: route.upstreamAuth.field, value: route.upstreamAuth.value.reveal() },
     subprotocols: offeredUpstream(permit),
+    bodyBytes: permit.body?.length ?? null,
   });
 }

@@ -104,13 +104,32 @@ function settleLate(
 ): void {
   pending
     .then((decision) => {
-      if (!exchange.finished) settle(exchange, decision, upgrading, around);
+      if (!exchange.finished) settle(exchange, stillGood(decision, around), upgrading, around);
       // The client has gone meanwhile, or was told that time is up; a guess counts, whoever waits for its answer.
       else if (!decision.allow) around.denials.answer(exchange, decision, () => undefined);
     })
     .catch((error: unknown) => {
       fail(exchange, error, around);
     });
+}
+
+/** A body may have taken its time, and the credential that it came with may have ended meanwhile. */
+function stillGood(decision: Decision, around: Surroundings): Decision {
+  if (!decision.allow || decision.identity === null) return decision;
+  const ended = around.open.endedBy(decision.identity, around.clock.now());
+  if (ended === null) return decision;
+  const { admission, route, identity, fingerprint } = decision;
+  decision.body?.release();
+  return {
+    allow: false,
+    reason: ended,
+    route,
+    client: admission.client,
+    identity,
+    fingerprint,
+    attempt: null,
+    particulars: null,
+  };
 }
 
 function settle(exchange: Exchange, decision: Decision, upgrading: UpgradingClient | null, around: Surroundings): void {

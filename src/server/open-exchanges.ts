@@ -23,6 +23,11 @@ export class OpenExchanges {
     return this.#open.size;
   }
 
+  /** Why the identity is void by now; null: it is not. */
+  endedBy(identity: Identity, nowMs: number): DenialReason | null {
+    return this.#ended(identity, nowMs);
+  }
+
   /** Watches an exchange that was permitted, until it ends. */
   add(exchange: Exchange, identity: Identity): void {
     if (identity.revocables.length === 0 && identity.expiresAtMs === Number.POSITIVE_INFINITY) return;

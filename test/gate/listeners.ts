@@ -181,6 +181,7 @@ export function listenerOf(parts: ListenerParts): HttpListener {
 
 /** A request without a body, of which nothing is expected when it is over. */
 export const UNDERWAY: Underway = {
+  bytesIn: 0,
   whenFinished: () => undefined,
   endBy: () => undefined,
   answer: { body: Readable.from([]), sendContinue: () => undefined },

@@ -13,6 +13,7 @@ const CONTEXT: UpstreamHeadContext = {
   strip: new Set(),
   credential: null,
   subprotocols: null,
+  bodyBytes: null,
 };
 const KEEPER = { name: 'keeper', roles: ['operator', 'viewer'] };
 

@@ -11,6 +11,7 @@ import { endedBy } from '../../src/identity/revocation.js';
 import type { Revocations } from '../../src/identity/revocation.js';
 import { loadPolicyText } from '../../src/policy/load.js';
 import { Upstreams } from '../../src/proxy/upstream.js';
+import { MEANS_OF_POLICY } from '../../src/gate/decide.js';
 import { openListener } from '../../src/server/listener.js';
 import { OpenExchanges } from '../../src/server/open-exchanges.js';
 import { FileRevocations } from '../../src/state/revocation-file.js';
@@ -156,7 +157,7 @@ async function listening(
       upstreams,
       sink: { opened: nothing, finished: (record) => records.push(record) },
       clock: { now: () => Date.now(), ticks: () => performance.now() },
-      means: { prove: () => ({ ok: true, identity, carrier: 'authorization', fingerprint: null }) },
+      means: { ...MEANS_OF_POLICY, prove: () => ({ ok: true, identity, carrier: 'authorization', fingerprint: null }) },
       open: underway,
       denials: {
         answer: (_exchange, _refusal, send) => {
