@@ -173,7 +173,8 @@ class Parts {
     }
     const state = await State.open(policy, log);
     this.#state = state;
-    const { revocations } = state;
+    const { revocations, limits } = state;
+    this.metrics.sharedLimits(() => (limits.shared === null ? null : limits.shared.state === 'up'));
     this.metrics.revocationStores(() => revocations.status);
     this.metrics.watchHeldBodies(() => this.bodies.bytes);
     const jwt = new JwtProver((authenticator) => this.#keysOf(authenticator), revocations);
@@ -201,7 +202,7 @@ class Parts {
       upstreams: this.upstreams,
       sink,
       clock: CLOCK,
-      means: { prove: proveWith(provers), holdBody: this.bodies.hold },
+      means: { prove: proveWith(provers), limiter: state.limits, holdBody: this.bodies.hold },
       open: underway,
       sessionPages: new SessionPages(sessions, provers, revocations, this.denials),
       denials: this.denials,
@@ -420,7 +421,7 @@ class Parts {
     const exposed = (this.#watch?.current ?? []).filter((one) => one.state === 'exposed');
     const unknown = (this.#watch?.current ?? []).filter((one) => one.state === 'unknown');
     const accepted = this.settings.policy.upstreamExposure.mode !== 'refuse';
-    const revocations = this.#state?.readiness() ?? null;
+    const kept = this.#state?.readiness() ?? [];
     const expired = [...this.#certificates].filter(([, notAfter]) => notAfter.getTime() <= Date.now());
     return {
       checks: [
@@ -444,7 +445,7 @@ class Parts {
           status: expired.length > 0 ? 'failed' : 'ok',
           detail: constant(expired.length > 0 ? `expired: ${expired.map(([name]) => name).join(', ')}` : 'valid'),
         },
-        ...(revocations === null ? [] : [revocations]),
+        ...kept,
         ...[...this.#jwks].map(([name, { state }]) => keysCheck(name, state)),
         {
           name: 'draining',

@@ -47,6 +47,7 @@ export const DENIALS = Object.freeze({
   // Where it comes from.
   address_denied: row(403, 'This address may not connect'),
   connections_exhausted: row(503, 'Too many connections'),
+  connections_per_address_exhausted: row(429, 'Too many connections from this address'),
   client_denied: row(403, 'This address may not use this path'),
   // What it asks for.
   route_unknown: row(403, 'Nothing here for you'),

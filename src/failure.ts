@@ -22,6 +22,7 @@ export const FAILURES = Object.freeze({
   client_body_too_large: row('client', 413, 'The request body is too large', 'warn'),
   deadline_exceeded: row('client', 504, 'The deadline has passed', 'warn'),
   credential_ended: row('client', 401, 'The credential is no longer valid', 'warn'),
+  stream_expired: row('client', 408, 'The stream was open for as long as it may be', 'info'),
   upstream_refused: row('upstream', 502, 'The service behind is not reachable', 'error'),
   upstream_not_loopback: row('upstream', 502, 'The service behind is not reachable', 'error'),
   upstream_gone: row('upstream', 502, 'The service behind closed the connection', 'error'),

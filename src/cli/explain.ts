@@ -11,6 +11,7 @@ import { ISSUES } from '../policy/issue.js';
 import { METHODS } from '../policy/methods.js';
 import type { Holder, HttpListener, Policy, Route, TokenEntry } from '../policy/policy.js';
 import { exitCodeFor, renderIssues } from '../policy/render-issues.js';
+import { duration } from './duration-text.js';
 import { EXIT, Ending, ending } from './exit-code.js';
 import {
   type PolicyOptions,
@@ -20,6 +21,7 @@ import {
   positionOf,
   takesPolicy,
 } from './policy-source.js';
+import { limitTexts } from './show-limits.js';
 import type { Voice } from './voice.js';
 
 interface ExplainOptions extends PolicyOptions {
@@ -311,6 +313,8 @@ interface Needed {
   readonly allow_from: readonly string[] | null;
   readonly from: readonly string[] | null;
   readonly authenticate: readonly string[];
+  /** How often and how many at once; in the words of the policy, with the name of the counters. */
+  readonly limits: readonly string[];
 }
 
 async function describe(
@@ -468,6 +472,7 @@ function neededFor(listener: HttpListener, route: Route, policy: Policy): Needed
     allow_from: listener.allowFrom?.texts ?? null,
     from: route.from?.texts ?? null,
     authenticate: route.authenticators.map((one) => one.name),
+    limits: limitTexts(route.demands?.limits ?? null, duration),
   };
 }
 
@@ -484,6 +489,7 @@ function linesOf(explanation: Explanation): Parameters<Voice['out']>[0][] {
   row('decided', file === null || line === null ? 'by no line of the policy' : `${file}:${line}: ${text ?? ''}`);
   row('why', why);
   if (needed !== null) row('needed', neededText(needed));
+  for (const limit of needed?.limits ?? []) row('limit', limit);
   return lines;
 }
 

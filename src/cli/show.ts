@@ -35,8 +35,10 @@ import {
 } from '../policy/schema.js';
 import { formatSize } from '../policy/size.js';
 import { validate } from '../policy/validate.js';
+import { duration } from './duration-text.js';
 import { EXIT, ending } from './exit-code.js';
 import { type PolicyOptions, type PolicySource, openPolicy, takesPolicy } from './policy-source.js';
+import { shownLimits } from './show-limits.js';
 import type { Voice } from './voice.js';
 import { type Plain, toYaml } from './yaml-text.js';
 
@@ -146,7 +148,7 @@ class Showing {
       sessions: this.#sessions(listener, written),
       origins: listener.origins.size === 0 ? undefined : [...listener.origins],
       routes: listener.routes.routes.map((route) => this.#route(route, written)),
-      limits: limits(listener.limits),
+      limits: { ...limits(listener.limits), ...shownLimits(written?.limits, duration) },
       timeouts: {
         handshake: duration(timeouts.handshakeMs),
         head: duration(timeouts.headMs),
@@ -154,7 +156,10 @@ class Showing {
         upstream: duration(timeouts.upstreamMs),
         keep_alive: duration(timeouts.keepAliveMs),
       },
-      streams: { end_at_expiry: listener.streamsEndAtExpiry },
+      streams: {
+        end_at_expiry: listener.streamsEndAtExpiry,
+        max: written?.streams?.max === undefined ? undefined : duration(written.streams.max),
+      },
       throttle: throttle(listener.throttle),
       cors: listener.cors === null ? undefined : cors(listener.cors),
       deadlines: listener.deadlines === null ? 'off' : { answer: listener.deadlines.answer },
@@ -196,6 +201,8 @@ class Showing {
       upstream: route.upstream === null ? undefined : upstreamText(route.upstream),
       upstream_auth: this.#upstreamAuth(written?.upstream_auth ?? listener?.upstream_auth),
       encoded_slash: route.encodedSlash ? 'allow' : undefined,
+      limits: written?.limits === undefined ? undefined : shownLimits(written.limits, duration),
+      streams: written?.streams?.max === undefined ? undefined : { max: duration(written.streams.max) },
       timeouts: { body: duration(route.bodyMs), upstream: duration(route.upstreamMs) },
       timeout: route.wholeMs === Infinity ? undefined : duration(route.wholeMs),
     };
@@ -381,8 +388,13 @@ function addresses(set: HttpListener['allowFrom']): readonly string[] {
   return set?.texts ?? ['0.0.0.0/0', '::/0'];
 }
 
-function limits({ headBytes, headFields, connections }: ListenerLimits): Shown {
-  return { head: formatSize(headBytes), fields: headFields, connections };
+function limits({ headBytes, headFields, connections, connectionsPerAddress }: ListenerLimits): Shown {
+  return {
+    head: formatSize(headBytes),
+    fields: headFields,
+    connections,
+    connections_per_address: connectionsPerAddress ?? undefined,
+  };
 }
 
 function token({ name, sha256, source, roles, grants, notBeforeMs, notAfterMs }: TokenEntry): Shown {
@@ -394,19 +406,4 @@ function token({ name, sha256, source, roles, grants, notBeforeMs, notAfterMs }:
     not_before: notBeforeMs === -Infinity ? undefined : new Date(notBeforeMs).toISOString(),
     not_after: notAfterMs === Infinity ? undefined : new Date(notAfterMs).toISOString(),
   };
-}
-
-const UNITS: readonly (readonly [unit: string, ms: number])[] = [
-  ['d', 86_400_000],
-  ['h', 3_600_000],
-  ['m', 60_000],
-  ['s', 1000],
-];
-
-/** As the reference writes it. Seconds up to two minutes, since that is how people compare timeouts. */
-function duration(ms: number): string {
-  if (ms === Infinity) return 'none';
-  for (const [unit, size] of UNITS)
-    if (ms >= size * (unit === 'm' ? 2 : 1) && ms % size === 0) return `${ms / size}${unit}`;
-  return `${ms}ms`;
 }

@@ -6,6 +6,7 @@ import type { Carrier, Route, Upstream } from '../policy/policy.js';
 import type { Admission } from './admit.js';
 import { isCrossSite } from './cross-site.js';
 import type { JudgedBody } from './judge-body.js';
+import type { Allowance } from './limit.js';
 
 /** Known to this file alone: a permit leads to its class by `constructor`, but not to this. */
 const AUTHORIZED = Symbol('authorized');
@@ -27,13 +28,15 @@ class GrantedPermit {
   readonly fingerprint: string | null;
   /** What goes on in place of the body that came; null: that goes on as it comes. */
   readonly body: JudgedBody | null;
+  /** What it takes along of its limits; null where the route has none. */
+  readonly allowance: Allowance | null;
 
   constructor(
     by: typeof AUTHORIZED,
     admission: Admission,
     upstream: Upstream,
     proved: (Authentication & { ok: true }) | null,
-    body: JudgedBody | null,
+    met: Met | null,
   ) {
     if (by !== AUTHORIZED) throw new TypeError('only authorize makes permits');
     this.admission = admission;
@@ -42,7 +45,8 @@ class GrantedPermit {
     this.identity = proved?.identity ?? null;
     this.carrier = proved?.carrier ?? null;
     this.fingerprint = proved?.fingerprint ?? null;
-    this.body = body;
+    this.body = met?.body ?? null;
+    this.allowance = met?.allowance ?? null;
     Object.freeze(this);
   }
 
@@ -94,6 +98,8 @@ export type Decision = Permit | Refusal;
 export interface Met {
   /** Null where the route judges no bodies. */
   readonly body: JudgedBody | null;
+  /** Null: the route has no limits. */
+  readonly allowance: Allowance | null;
 }
 
 /** A refusal of somebody who was asked who they are, or of a request to a public route, where nobody is. */
@@ -148,5 +154,5 @@ export function authorize(admission: Admission, authentication: Authentication |
   if (rules !== null && met?.body?.rules !== rules)
     throw new TypeError('nobody has judged the body by the rules of its route');
   const proved = access.kind !== 'public' && authentication?.ok === true ? authentication : null;
-  return new GrantedPermit(AUTHORIZED, admission, upstream, proved, met?.body ?? null);
+  return new GrantedPermit(AUTHORIZED, admission, upstream, proved, met);
 }

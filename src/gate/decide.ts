@@ -5,10 +5,11 @@ import type { Caller } from '../identity/caller.js';
 import { POLICY_ALONE, type Provers } from '../identity/provers.js';
 import type { HttpListener } from '../policy/policy.js';
 import { type Admission, admit } from './admit.js';
-import { type Decision, authorize, refusal, refusalByHead } from './authorize.js';
+import { type Decision, type Refusal, authorize, refusal, refusalByHead } from './authorize.js';
 import { checkHead } from './check-head.js';
 import { lateness, watchTime } from './deadlines.js';
 import { type Held, judgeBody, refusedByLength, refusedByType } from './judge-body.js';
+import { type Allowance, type Early, type Limiter, UNLIMITED, isRefusal, limit, limitBefore } from './limit.js';
 import type { Underway } from './underway.js';
 
 /** Says who a request is from; policy tests and `explain` put a supposed caller in its place. */
@@ -23,6 +24,7 @@ export function proveWith(provers: Provers): Prove {
 export interface Means {
   readonly prove: Prove;
   readonly holdBody: HoldBody;
+  readonly limiter: Limiter;
 }
 
 /** A body that must be known whole before anything is decided. */
@@ -43,7 +45,11 @@ export type HoldBody = (underway: Underway, wanted: WantedBody) => HeldBody | Pr
 const NO_BODY: HeldBody = { ok: true, bytes: Buffer.alloc(0), release: () => undefined };
 
 /** Where there is nothing but the policy. */
-export const MEANS_OF_POLICY: Means = { prove: proveWith(POLICY_ALONE), holdBody: () => NO_BODY };
+export const MEANS_OF_POLICY: Means = {
+  prove: proveWith(POLICY_ALONE),
+  limiter: UNLIMITED,
+  holdBody: () => NO_BODY,
+};
 
 /** Of a request that was refused before anybody was asked who it is. */
 const UNASKED = { identity: null, fingerprint: null, attempt: null, particulars: null };
@@ -64,11 +70,26 @@ export function decide(
   const admission = admit(listener, message, caller.address);
   if (!admission.admitted) return { allow: false, ...admission, ...UNASKED };
   watchTime(admission, nowMs, underway);
-  if (admission.route.access.kind === 'public') return proceed(admission, null, nowMs, underway, means);
+  const early = limitBefore(admission, nowMs, means.limiter);
+  if (early instanceof Promise) return early.then((late) => ask(admission, caller, nowMs, late, underway, means));
+  return ask(admission, caller, nowMs, early, underway, means);
+}
+
+/** Who is it. Public routes ask nobody. */
+function ask(
+  admission: Admission,
+  caller: Caller,
+  nowMs: number,
+  early: Early | Refusal,
+  underway: Underway,
+  means: Means,
+): Decision | Promise<Decision> {
+  if (isRefusal(early)) return early;
+  if (admission.route.access.kind === 'public') return proceed(admission, null, nowMs, early, underway, means);
   const proved = means.prove(admission, caller, nowMs);
   return proved instanceof Promise
-    ? proved.then((late) => proceed(admission, late, nowMs, underway, means))
-    : proceed(admission, proved, nowMs, underway, means);
+    ? proved.then((late) => proceed(admission, late, nowMs, early, underway, means))
+    : proceed(admission, proved, nowMs, early, underway, means);
 }
 
 /** Whoever it is has been asked. Most routes demand nothing more, and then nothing more is looked at. */
@@ -76,6 +97,7 @@ function proceed(
   admission: Admission,
   authentication: Authentication | null,
   nowMs: number,
+  early: Early,
   underway: Underway,
   means: Means,
 ): Decision | Promise<Decision> {
@@ -88,26 +110,43 @@ function proceed(
   if (refused !== null) return refused;
   const wrong = demands.head === null ? null : checkHead(demands.head, admission, authentication);
   if (wrong !== null) return wrong;
-  const { body } = demands;
-  if (body === null) return authorize(admission, authentication, { body: null });
+  if (demands.limits === null) return judge(admission, authentication, null, underway, means);
+  const limited = limit(demands.limits, admission, authentication, nowMs, early, underway, means.limiter);
+  return limited instanceof Promise
+    ? limited.then((late) => judge(admission, authentication, late, underway, means))
+    : judge(admission, authentication, limited, underway, means);
+}
+
+/** Bodies, of a request that is within its limits. */
+function judge(
+  admission: Admission,
+  authentication: Authentication | null,
+  limited: Allowance | Refusal | null,
+  underway: Underway,
+  means: Means,
+): Decision | Promise<Decision> {
+  if (limited !== null && isRefusal(limited)) return limited;
+  const allowance = limited;
+  const body = admission.route.demands?.body ?? null;
+  if (body === null) return authorize(admission, authentication, { allowance, body: null });
   const { message, route } = admission;
   const tooLarge = refusedByLength(body, message);
   if (tooLarge !== null) return refusal(admission, authentication, tooLarge);
   const { json } = body;
-  if (json === null) return authorize(admission, authentication, { body: null });
+  if (json === null) return authorize(admission, authentication, { allowance, body: null });
   const unfit = refusedByType(message);
   if (unfit !== null) return refusal(admission, authentication, unfit);
   if (authentication?.ok !== true) throw new TypeError('a body is read for nobody who is unknown');
 
   const { framing, expectsContinue } = message;
-  const judge = (held: HeldBody): Decision => {
+  const settle = (held: HeldBody): Decision => {
     if (!held.ok) return refusal(admission, authentication, held.reason);
     const judgement = judgeBody(held, json, authentication.identity);
-    if (judgement.ok) return authorize(admission, authentication, { body: judgement.body });
+    if (judgement.ok) return authorize(admission, authentication, { allowance, body: judgement.body });
     held.release();
     const { reason, invalid } = judgement;
     return refusal(admission, authentication, reason, invalid === null ? null : { fields: [], invalid });
   };
   const held = means.holdBody(underway, { framing, expectsContinue, most: body.most, idleMs: route.bodyMs });
-  return held instanceof Promise ? held.then(judge) : judge(held);
+  return held instanceof Promise ? held.then(settle) : settle(held);
 }

@@ -10,3 +10,8 @@ export function prefersHtml(accept: string | null): boolean {
     return !parameters.some((parameter) => /^q[ \t]*=[ \t]*0(?:\.0{0,3})?$/.test(parameter));
   });
 }
+
+/** Does Accept name event streams, as EventSource does. Wildcards ask for none. */
+export function asksForEventStream(accept: string | null): boolean {
+  return accept !== null && /(?:^|,)[ \t]*text\/event-stream[ \t]*(?:;|,|$)/i.test(accept);
+}

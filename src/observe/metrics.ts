@@ -58,6 +58,7 @@ const ABORTS: Readonly<Partial<Record<FailureReason, AbortCause>>> = Object.free
   client_gone: 'client',
   client_body_broken: 'client',
   client_body_timeout: 'client',
+  stream_expired: 'deadline',
   upstream_timeout: 'deadline',
   upstream_gone: 'upstream',
   upstream_malformed: 'upstream',
@@ -120,6 +121,8 @@ export class Metrics {
   );
   #policyVersion = '';
   #revocationStores: () => ReadonlyMap<string, RevocationStoreStatus> = () => new Map();
+  /** Null: nothing is shared. */
+  #sharedLimitsUp: () => boolean | null = () => null;
   #jwks: () => readonly JwksFigures[] = () => [];
   #heldBodies: () => number = () => 0;
 
@@ -199,6 +202,11 @@ export class Metrics {
   /** Asked whenever somebody scrapes. */
   revocationStores(status: () => ReadonlyMap<string, RevocationStoreStatus>): void {
     this.#revocationStores = status;
+  }
+
+  /** Asked whenever somebody scrapes. @param up null where no limit is shared */
+  sharedLimits(up: () => boolean | null): void {
+    this.#sharedLimitsUp = up;
   }
 
   upstreamUp(upstream: string, up: boolean): void {
@@ -382,6 +390,15 @@ export class Metrics {
       ['store'],
       (put) => {
         for (const [store, { state }] of this.#revocationStores()) put([store], state === 'up' ? 1 : 0);
+      },
+    );
+    into.gauge(
+      'limit_store_up',
+      '1 if shared limits are counted in Redis, 0 while each goes by its on_unavailable.',
+      ['store'],
+      (put) => {
+        const up = this.#sharedLimitsUp();
+        if (up !== null) put(['shared'], up ? 1 : 0);
       },
     );
     into.gauge('revocations', 'Revocations that this process knows of.', ['store'], (put) => {

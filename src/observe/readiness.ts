@@ -7,6 +7,8 @@ export type ReadinessCheckName =
   | 'upstream_exposure'
   | 'certificates'
   | 'revocations'
+  /** Those that are counted in Redis. */
+  | 'limits'
   /** The keys of an authenticator, by its name. */
   | `jwks:${string}`
   | 'draining';

@@ -3,6 +3,7 @@ import { compileHeadChecks } from './compile-checks.js';
 import type { Demands } from './demands.js';
 import type { Draft } from './draft.js';
 import type { Findings } from './findings.js';
+import type { LimitDemand } from './limit-rules.js';
 import type { RouteAccess } from './policy.js';
 import type { RouteEntry } from './schema.js';
 
@@ -15,9 +16,10 @@ export function compileDemands(
   node: Draft,
   access: RouteAccess,
   listenerMost: number,
+  limits: LimitDemand | null,
   findings: Findings,
 ): Demands | null {
   const head = compileHeadChecks(route, node, access, findings);
   const body = compileBody(route, node, access, listenerMost, findings);
-  return head === null && body === null ? null : { head, body, owner: null };
+  return head === null && body === null && limits === null ? null : { head, body, owner: null, limits };
 }

@@ -9,6 +9,7 @@ import type { CompiledAuthenticators } from './compile-authenticators.js';
 import { declaresByValue, lostByValue, permissionsByValue } from './compile-body.js';
 import { compileDemands } from './compile-demands.js';
 import { compileCors } from './compile-cors.js';
+import { type LimitsAt, checkLimits, compileRouteLimits } from './compile-limits.js';
 import { compileLocal } from './compile-network.js';
 import { compileSessions } from './compile-sessions.js';
 import type { Draft } from './draft.js';
@@ -42,6 +43,7 @@ import type {
   TlsEntry,
   UpstreamAuthEntry,
 } from './schema.js';
+import type { ConnectionLimitsEntry } from './schema-limits.js';
 import { shadowedRoutes } from './shadow.js';
 import { loopbackHint } from './upstream.js';
 import type { ParsedUpstream } from './upstream.js';
@@ -143,11 +145,12 @@ function rangesOrNull(ranges: readonly CidrRange[] | undefined): CidrSet | null 
   return ranges === undefined ? null : new CidrSet(ranges);
 }
 
-function compileLimits(limits: HttpListenerEntry['limits']): ListenerLimits {
+function compileLimits(limits: ConnectionLimitsEntry | undefined): ListenerLimits {
   return {
     headBytes: limits?.head ?? 16 * 1024,
     headFields: limits?.fields ?? 100,
     connections: limits?.connections ?? 2000,
+    connectionsPerAddress: limits?.connections_per_address ?? null,
   };
 }
 
@@ -263,6 +266,9 @@ class ListenerCompilation {
     const routesWritten = routesNode?.origin.kind === 'list' ? routesNode.origin.items.length : 0;
     if (node.dropped.has('routes') || routesWritten !== entry.routes.length) this.#authenticationIsCertain = false;
 
+    const ownLimits: LimitsAt = { entry: entry.limits, node: node.get('limits'), id: this.#name };
+    checkLimits(ownLimits, this.#context);
+
     const names = new Map<string, number>();
     const withoutUpstream: string[] = [];
     const unauthenticated: { readonly route: RouteEntry; readonly node: Draft }[] = [];
@@ -287,6 +293,9 @@ class ListenerCompilation {
       if (decided && authenticators.list.length === 0 && authenticators.complete) {
         unauthenticated.push({ route, node: routeNode });
       }
+      const limitsAt = { entry: route.limits, node: routeNode.get('limits'), id: `${this.#name}/${route.name}` };
+      checkLimits(limitsAt, this.#context);
+      const limits = compileRouteLimits(limitsAt, ownLimits, access.kind, this.#context);
       const compiled: Route = {
         name: route.name,
         index,
@@ -305,8 +314,9 @@ class ListenerCompilation {
         safe: route.safe !== false,
         bodyMs: route.timeouts?.body ?? timeouts.bodyMs,
         upstreamMs: route.timeouts?.upstream ?? timeouts.upstreamMs,
-        demands: compileDemands(route, routeNode, access, entry.limits?.body ?? Infinity, this.#findings),
         wholeMs: route.timeout ?? entry.timeout ?? Infinity,
+        streamMaxMs: route.streams?.max ?? entry.streams?.max ?? Infinity,
+        demands: compileDemands(route, routeNode, access, entry.limits?.body ?? Infinity, limits, this.#findings),
       };
       return { route: compiled, pattern: route.path };
     });

@@ -60,7 +60,7 @@ export function compile(validated: Validated<PolicyFile>, surroundings: Surround
     names,
     material,
     findings,
-    sharedState: file.state?.redis !== undefined,
+    sharedState: tree.get('state')?.declares('redis') === true,
   });
   if (listeners.length === 0 && tree.get('listeners')?.tainted === false) {
     findings.error('missing_key', tree.get('listeners'), 'key', 'found an empty map, needed is one listener at least');

@@ -1,11 +1,15 @@
 /** What a route asks of a request besides who sent it, decided when the policy compiles. */
 import type { Check } from '../check/check.js';
 
+import type { LimitDemand } from './limit-rules.js';
+
 /** Null members: nothing of that kind. A route without any demand has null in place of the whole. */
 export interface Demands {
   readonly head: HeadChecks | null;
   readonly body: BodyDemand | null;
   readonly owner: OwnerDemand | null;
+  /** How often and how many at once. */
+  readonly limits: LimitDemand | null;
 }
 
 /** What is checked before a body is looked at. */

@@ -35,13 +35,13 @@ const OTHER_UNITS: ReadonlyMap<string, string> = new Map([
 /** A Node timer set for longer fires at once: https://nodejs.org/api/timers.html#settimeoutcallback-delay-args */
 const LONGEST_MS = 2 ** 31 - 1;
 
-/** Reads a duration of more than nothing; milliseconds. */
-export function parseDuration(text: string): Parsed<number> {
+/** Reads a duration of more than nothing; milliseconds. @param mostMs the longest, for what no timer waits for */
+export function parseDuration(text: string, mostMs = LONGEST_MS): Parsed<number> {
   const found = /^(\d{1,12})(ms|s|m|h|d)$/.exec(text);
   if (found === null) return refused(`allowed is ${DURATION_FORM}`, respell(text));
   const ms = Number(found[1]) * (UNITS.get(found[2] ?? '') ?? NaN);
   if (ms === 0) return refused('a duration is more than nothing');
-  if (ms > LONGEST_MS) return refused('the longest duration is 24d');
+  if (ms > mostMs) return refused(`the longest duration is ${Math.floor(mostMs / 86_400_000)}d`);
   return parsed(ms);
 }
 

@@ -180,6 +180,8 @@ export interface ListenerLimits {
   readonly headFields: number;
   /** Open connections at once. */
   readonly connections: number;
+  /** The same from one address (of IPv6 one /64), trusted proxies excepted. Null: no limit. */
+  readonly connectionsPerAddress: number | null;
 }
 
 /** All in milliseconds; `Infinity` where the policy says `none`. */
@@ -235,6 +237,8 @@ export interface Route {
   readonly upstreamMs: number;
   /** From the first to the last byte of an exchange, its bodies and streams included. `Infinity`: as long as it takes. */
   readonly wholeMs: number;
+  /** The longest that an event stream or WebSocket may be open; Infinity: as long as it likes. */
+  readonly streamMaxMs: number;
   /** Null: who asks is all that matters. */
   readonly demands: Demands | null;
 }

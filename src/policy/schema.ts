@@ -31,16 +31,16 @@ import {
   ranges,
   scalar,
   secret,
-  size,
   text,
   upstream,
   yes,
 } from './schema-scalars.js';
 
-import { body, bodySize } from './schema-body.js';
+import { body } from './schema-body.js';
 import { checkHeaders, checkPath, checkQuery } from './schema-checks.js';
 import { cors } from './schema-cors.js';
 import { deadlines, timeout } from './schema-deadlines.js';
+import { connectionLimits, listenerLimits, routeLimits } from './schema-limits.js';
 import { origins, sessions } from './schema-sessions.js';
 
 export type { ScalarProblem } from './schema-scalars.js';
@@ -85,15 +85,6 @@ const tls = z
   )
   .meta({ id: 'tls', description: 'Certificate files, several picked by SNI, or a self-signed certificate' });
 
-const headLimits = {
-  head: size(1024, 1024 ** 2).optional(),
-  fields: count(1, 1000).optional(),
-  connections: count(1, 1_000_000).optional(),
-};
-const LIMITS_FORM = 'a map such as { connections: 2000 }';
-const redirectLimits = map(LIMITS_FORM, headLimits);
-const limits = map(LIMITS_FORM, { ...headLimits, body: bodySize.optional() });
-
 const timeouts = map('a map such as { upstream: 60s }', {
   handshake: duration.optional(),
   head: duration.optional(),
@@ -117,6 +108,8 @@ const throttle = z
     { error: THROTTLE_FORM },
   )
   .meta({ description: 'How answers to bad credentials are slowed; a good one never is' });
+
+const streamLife = durationOrNone.meta({ description: 'The longest that an event stream or WebSocket may be open' });
 
 const METHODS_FORM = 'any, or a list of methods such as [GET, POST]';
 const method = z.enum(METHODS, { error: 'a method such as GET, HEAD, POST, PUT, PATCH, DELETE or OPTIONS' });
@@ -152,6 +145,8 @@ const route = map('a map such as { name: rest, path: /**, require: PERMISSION }'
     upstream: durationOrNone.optional(),
   }).optional(),
   timeout: timeout.optional(),
+  limits: routeLimits.optional(),
+  streams: map('a map such as { max: 12h }', { max: streamLife }).optional(),
 }).meta({
   id: 'route',
   description: 'First match wins; exactly one of public, deny, require and body.json.require_by_value',
@@ -186,10 +181,13 @@ const httpListener = map('a map with bind, upstream, authenticate and routes', {
     .optional()
     .meta({ description: 'Sites besides this one whose pages may use what browsers show by themselves' }),
   routes: list(route, 'routes').meta({ description: 'In order; the first match wins, no match is denied' }),
-  limits: limits.optional(),
+  limits: listenerLimits.optional(),
   timeouts: timeouts.optional(),
-  streams: map('a map such as { end_at_expiry: false }', {
-    end_at_expiry: flag.meta({ description: 'An open stream ends when the credential it began with expires' }),
+  streams: map('a map such as { max: 12h }', {
+    end_at_expiry: flag
+      .optional()
+      .meta({ description: 'An open stream ends when the credential it began with expires' }),
+    max: streamLife.optional(),
   }).optional(),
   throttle: throttle.optional(),
   timeout: timeout.optional(),
@@ -207,7 +205,7 @@ const redirectListener = map('a map with bind and hosts', {
   hosts: list(hostName, 'host names'),
   https_port: count(1, 65535).optional(),
   allow_from: ranges.optional(),
-  limits: redirectLimits.optional(),
+  limits: connectionLimits.optional(),
   timeouts: timeouts.optional(),
 });
 

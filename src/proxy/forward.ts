@@ -3,11 +3,13 @@ import type { Exchange } from '../exchange.js';
 import type { FailureReason } from '../failure.js';
 import { type Permit, assertPermit } from '../gate/authorize.js';
 import { sharingOfAnswer } from '../gate/cors.js';
+import { TOO_MANY_STREAMS } from '../gate/limit.js';
 import { clientHead } from '../http/client-head.js';
 import { hasBody } from '../http/message.js';
 import { requestHead } from './request-head.js';
 import { RequestBody } from './request-body.js';
 import type { Respond } from './respond.js';
+import { limitedFields, openStream } from './open-stream.js';
 import type { AnswerHandler, UpstreamConnection } from './upstream-connection.js';
 import type { UpstreamPool, Upstreams } from './upstream.js';
 import { upstreamFailure } from './upstream-failure.js';
@@ -150,9 +152,25 @@ class ForwardHandler implements AnswerHandler {
       this.#giveUp('upstream_malformed');
       return;
     }
+    const { allowance } = this.#permit;
+    if (allowance !== null) {
+      if (!head.eventStream) allowance.stream?.isNone();
+      else if (allowance.stream?.opens() === false) {
+        this.#refuse();
+        return;
+      }
+    }
     this.#exchange.answered(status);
-    if (head.eventStream) this.#exchange.becomes('sse');
-    this.#exchange.answer.sendHead(status, head.fields, head.bodiless);
+    if (head.eventStream) openStream(this.#exchange, this.#permit, 'sse');
+    this.#exchange.answer.sendHead(status, limitedFields(head.fields, allowance), head.bodiless);
+  }
+
+  /** The answer is a stream, and the caller has as many open as they may. */
+  #refuse(): void {
+    this.#over = true;
+    this.#pool.discard(this.#connection);
+    this.body?.destroy();
+    this.#respond.denial(this.#exchange, 'streams_exceeded', [], TOO_MANY_STREAMS);
   }
 
   #giveUp(reason: FailureReason): void {

@@ -6,6 +6,7 @@ import { type Permit, assertPermit } from '../gate/authorize.js';
 import { clientHead, upgradeHead } from '../http/client-head.js';
 import type { WebSocketOffer } from '../http/message.js';
 import { BEARER_SUBPROTOCOL } from '../identity/credential.js';
+import { limitedFields, openStream } from './open-stream.js';
 import { offeredUpstream, requestHead } from './request-head.js';
 import type { Respond } from './respond.js';
 import type { UpstreamPool, Upstreams } from './upstream.js';
@@ -110,8 +111,8 @@ class TunnelHandler implements AnswerHandler {
       return;
     }
     this.#exchange.answered(101);
-    this.#exchange.becomes('ws');
-    this.#client.switchProtocols(fields);
+    openStream(this.#exchange, this.#permit, 'ws');
+    this.#client.switchProtocols(limitedFields(fields, this.#permit.allowance));
     join(this.#exchange, this.#client, upstreamSocket);
   }
 
@@ -124,8 +125,10 @@ class TunnelHandler implements AnswerHandler {
       this.#giveUp('upstream_malformed');
       return true;
     }
+    const { allowance } = this.#permit;
+    allowance?.stream?.isNone();
     this.#exchange.answered(status);
-    this.#exchange.answer.sendHead(status, head.fields, head.bodiless);
+    this.#exchange.answer.sendHead(status, limitedFields(head.fields, allowance), head.bodiless);
     return true;
   }
 

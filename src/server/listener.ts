@@ -10,16 +10,20 @@ import type { HttpListener, Listener, RedirectListener } from '../policy/policy.
 import type { SniContexts } from './certificate.js';
 import { clientCertificateOptions, readClientCertificate } from './client-certificate.js';
 import type { Caller, ClientCertificate } from '../identity/caller.js';
+import { ConnectionsPerAddress } from './connections-per-address.js';
 import type { Surroundings } from './handle.js';
 import { type Http1Hooks, http1Server } from './http1.js';
 import { http2Server } from './http2.js';
 import { redirectServer } from './redirect.js';
 
+/** Why a connection is refused before it says anything. */
+export type ConnectionRefusal = 'address_denied' | 'connections_exhausted' | 'connections_per_address_exhausted';
+
 /** What happens to connections before there is a request; counted and logged by whoever listens to this. */
 export interface ConnectionEvents {
   opened(listener: string): void;
   closed(listener: string): void;
-  refused(listener: string, reason: 'address_denied' | 'connections_exhausted', peer: string | null): void;
+  refused(listener: string, reason: ConnectionRefusal, peer: string | null): void;
   tlsFailed(listener: string, peer: string | null, code: string): void;
   /** A client certificate that OpenSSL does not accept, and its code for why. The connection goes on without it. */
   certificateRefused(listener: string, peer: string | null, code: string): void;
@@ -74,6 +78,7 @@ export async function openListener(
   };
 
   const sockets = new Set<Socket>();
+  const perAddress = new ConnectionsPerAddress(listener);
   const scheme = tls === null ? 'http' : 'https';
   const hooks: Http1Hooks = {
     peerOf,
@@ -105,10 +110,18 @@ export async function openListener(
       socket.resetAndDestroy();
       return;
     }
+    const place = perAddress.take(peer);
+    if (place === null) {
+      events.refused(listener.name, 'connections_per_address_exhausted', peer.text);
+      socket.on('error', () => undefined);
+      socket.resetAndDestroy();
+      return;
+    }
     events.opened(listener.name);
     sockets.add(socket);
     socket.once('close', () => {
       sockets.delete(socket);
+      perAddress.giveBack(place);
       events.closed(listener.name);
     });
     if (secure === null) {

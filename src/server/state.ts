@@ -3,6 +3,7 @@ import type { Log } from '../observe/log.js';
 import type { ReadinessCheck } from '../observe/readiness.js';
 import type { Policy } from '../policy/policy.js';
 import { perform, readCommand } from '../state/revocation-commands.js';
+import { PolicyLimits, keepsQuotas } from '../state/limits.js';
 import { PolicyRevocations, storesNeeded } from '../state/revocations.js';
 import { ensureStateDirectory } from '../state/state-directory.js';
 import { StateError, type StoreNotice } from '../state/store.js';
@@ -14,10 +15,12 @@ import { ControlServer, StateInUseError } from './control.js';
  */
 export class State {
   readonly revocations: PolicyRevocations;
+  readonly limits: PolicyLimits;
   readonly #control: ControlServer | null;
 
-  private constructor(revocations: PolicyRevocations, control: ControlServer | null) {
+  private constructor(revocations: PolicyRevocations, limits: PolicyLimits, control: ControlServer | null) {
     this.revocations = revocations;
+    this.limits = limits;
     this.#control = control;
   }
 
@@ -47,31 +50,42 @@ export class State {
         return answer;
       });
     } catch (error) {
-      if (!(error instanceof StateError) || storesNeeded(policy).has('embedded')) throw error;
+      if (!(error instanceof StateError) || storesNeeded(policy).has('embedded') || keepsQuotas(policy)) throw error;
       log.warn('state.unusable', `${error.message}; live commands cannot reach this process`);
     }
     try {
       revocations = await PolicyRevocations.open(policy, Date.now(), tell);
+      return new State(revocations, await PolicyLimits.open(policy, tell), control);
     } catch (error) {
       await control?.close();
+      await revocations?.close();
       throw error;
     }
-    return new State(revocations, control);
   }
 
-  /** For `/readyz`; null where nothing is kept. */
-  readiness(): ReadinessCheck | null {
+  /** For `/readyz`; empty where nothing is kept. */
+  readiness(): ReadinessCheck[] {
+    const checks: ReadinessCheck[] = [];
     const all = [...this.revocations.status];
-    if (all.length === 0) return null;
-    return {
-      name: 'revocations',
-      status: all.every(([, { state }]) => state === 'up') ? 'ok' : 'failed',
-      detail: constant(all.map(([name, { detail }]) => `${name}: ${detail}`).join('; ')),
-    };
+    if (all.length > 0) {
+      checks.push({
+        name: 'revocations',
+        status: all.every(([, { state }]) => state === 'up') ? 'ok' : 'failed',
+        detail: constant(all.map(([name, { detail }]) => `${name}: ${detail}`).join('; ')),
+      });
+    }
+    const { shared } = this.limits;
+    if (shared !== null) {
+      // Requests are still answered, if not counted together: that is said, and no reason to send them elsewhere.
+      const status = shared.state === 'up' ? 'ok' : shared.refusing ? 'failed' : 'unknown';
+      checks.push({ name: 'limits', status, detail: constant(shared.detail) });
+    }
+    return checks;
   }
 
   async close(): Promise<void> {
     await this.#control?.close();
+    await this.limits.close();
     await this.revocations.close();
   }
 }

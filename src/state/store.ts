@@ -58,7 +58,7 @@ export class StateError extends Error {
 export interface StoreNotice {
   readonly store: 'embedded' | 'shared';
   readonly level: 'info' | 'warn' | 'error';
-  /** `revocations.…` */
+  /** `revocations.…`, `limits.…` */
   readonly event: string;
   readonly message: string;
 }

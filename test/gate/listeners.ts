@@ -134,6 +134,7 @@ export function compileRoutes(
       bodyMs: 30_000,
       upstreamMs: 60_000,
       wholeMs: parts.wholeMs ?? Infinity,
+      streamMaxMs: Infinity,
       demands: null,
     };
     return { route, pattern: read.pattern };
@@ -166,7 +167,7 @@ export function listenerOf(parts: ListenerParts): HttpListener {
     allowFrom: parts.allowFrom === undefined ? null : ranges(...parts.allowFrom),
     trustedProxies: ranges(...(parts.trustedProxies ?? [])),
     routes: new RouteTable(compileRoutes(parts.routes, parts.authenticators)),
-    limits: { headBytes: 16 * 1024, headFields: 100, connections: 100 },
+    limits: { headBytes: 16 * 1024, headFields: 100, connections: 100, connectionsPerAddress: null },
     timeouts: { handshakeMs: 10_000, headMs: 10_000, bodyMs: 30_000, upstreamMs: 60_000, keepAliveMs: 60_000 },
     stripRequestHeaders: new Set(parts.stripRequestHeaders ?? []),
     clientCertificates: null,

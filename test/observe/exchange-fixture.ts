@@ -32,6 +32,7 @@ export function route(name: string, pattern = '/v1/jobs'): Route {
     bodyMs: 30_000,
     upstreamMs: 60_000,
     wholeMs: Infinity,
+    streamMaxMs: Infinity,
     demands: null,
   };
 }
@@ -92,7 +93,7 @@ export function policyWith(routes: readonly Route[], version = 'abcdef123456'): 
     allowFrom: null,
     trustedProxies: new CidrSet([]),
     routes: new RouteTable(entries),
-    limits: { headBytes: 16_384, headFields: 100, connections: 2000 },
+    limits: { headBytes: 16_384, headFields: 100, connections: 2000, connectionsPerAddress: null },
     timeouts: { handshakeMs: 1, headMs: 1, bodyMs: 1, upstreamMs: 1, keepAliveMs: 1 },
     stripRequestHeaders: new Set(),
     clientCertificates: null,

@@ -51,6 +51,7 @@ function routeOf(one: Drawn, index: number, pattern: PathPattern): Route {
     bodyMs: 0,
     upstreamMs: 0,
     wholeMs: Infinity,
+    streamMaxMs: Infinity,
     demands: null,
   };
 }

@@ -46,7 +46,12 @@ describe('a policy with everything', () => {
     assert.deepEqual(selfmade.tls, { kind: 'self_signed', names: ['queen.lan', '192.168.1.10'] });
     assert.equal(local.tls, null);
     assert.deepEqual([...wide.stripRequestHeaders], ['x-admin-token', 'x-debug']);
-    assert.deepEqual(wide.limits, { headBytes: 32 * 1024, headFields: 50, connections: 100 });
+    assert.deepEqual(wide.limits, {
+      headBytes: 32 * 1024,
+      headFields: 50,
+      connections: 100,
+      connectionsPerAddress: null,
+    });
     assert.deepEqual(wide.timeouts, {
       handshakeMs: 5000,
       headMs: 5000,
@@ -54,7 +59,12 @@ describe('a policy with everything', () => {
       upstreamMs: Infinity,
       keepAliveMs: 500,
     });
-    assert.deepEqual(local.limits, { headBytes: 16 * 1024, headFields: 100, connections: 2000 });
+    assert.deepEqual(local.limits, {
+      headBytes: 16 * 1024,
+      headFields: 100,
+      connections: 2000,
+      connectionsPerAddress: null,
+    });
     assert.deepEqual([www.hosts, www.httpsPort, www.limits.connections], [['queen.lan'], 8443, 10]);
 
     const [health, dev, run, rest] = wide.routes.routes;
