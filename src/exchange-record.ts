@@ -28,7 +28,7 @@ export interface ExchangeRecord {
   readonly scheme: 'http' | 'https';
   readonly protocol: '1.0' | '1.1' | '2' | 'unknown';
   readonly method: string;
-  /** Raw path without the query; empty when the head was unreadable. */
+  /** Raw path without the query; empty when the head was unreadable; the route's pattern where a parameter is invalid. */
   readonly path: string;
   readonly query: string | null;
   readonly host: string | null;

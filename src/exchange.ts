@@ -243,6 +243,7 @@ export class Exchange {
     const message = this.#message;
     const decision = this.#decision;
     const route: Route | null = decision?.route ?? null;
+    const invalid = decision?.allow === false ? (decision.particulars?.invalid ?? null) : null;
     const target = this.#raw.target;
     const mark = target.indexOf('?');
     this.#sink.finished({
@@ -253,7 +254,10 @@ export class Exchange {
       scheme: this.#raw.scheme,
       protocol: this.#raw.protocol,
       method: this.#raw.method,
-      path: message?.target.path ?? (mark === -1 ? target : target.slice(0, mark)),
+      // A value that broke its check is written nowhere, and where it stood in the path its route's pattern says.
+      path:
+        (invalid?.place === 'path' ? route?.pattern : message?.target.path) ??
+        (mark === -1 ? target : target.slice(0, mark)),
       query: message === null ? (mark === -1 ? null : target.slice(mark + 1)) : message.target.query,
       host: message?.authority.text ?? null,
       userAgent: message?.userAgent ?? null,
@@ -268,7 +272,7 @@ export class Exchange {
       identity: decision?.identity ?? this.#known?.identity ?? null,
       credentialFingerprint: decision?.fingerprint ?? this.#known?.fingerprint ?? null,
       outcome,
-      invalid: decision?.allow === false ? (decision.particulars?.invalid ?? null) : null,
+      invalid,
       status,
       upstream: decision?.allow === true ? decision.upstream.name : null,
       upstreamMs: this.#upstreamTicks === null ? null : this.#upstreamTicks - this.#startedTicks,

@@ -147,6 +147,9 @@ test('connections, handshakes, certificates, exposure, policy and build', async 
   assert.equal(got.get('guardbee_log_lines_dropped_total'), 0);
   assert.ok((got.get('process_cpu_seconds_total') ?? -1) >= 0);
   assert.ok(got.has('nodejs_eventloop_lag_p99_seconds'));
+  assert.equal(got.get('guardbee_held_body_bytes'), 0);
+  metrics.watchHeldBodies(() => 4096);
+  assert.equal((await samples(metrics)).get('guardbee_held_body_bytes'), 4096);
   metrics.upstreamExposure('127.0.0.1:7833', 'unknown');
   assert.ok(Number.isNaN((await samples(metrics)).get('guardbee_upstream_exposed{upstream="127.0.0.1:7833"}')));
 });
