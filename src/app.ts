@@ -29,6 +29,7 @@ import { PasswordThread } from './server/password-thread.js';
 import { SlowDenials } from './server/slow-denials.js';
 import { sessionRings } from './server/session-key.js';
 import { SessionPages } from './server/session-pages.js';
+import { Ownership } from './state/ownership.js';
 import { VERSION } from './version.js';
 
 /** The address is taken, or may not be taken by this user. */
@@ -155,6 +156,7 @@ class Parts {
   #watch: ExposureWatch | null = null;
   #state: State | null = null;
   #underway: OpenExchanges | null = null;
+  #owners: Ownership | null = null;
   readonly #certificates = new Map<string, Date>();
   readonly #jwks = new Map<string, JwksSource>();
 
@@ -188,6 +190,19 @@ class Parts {
     };
     const underway = new OpenExchanges((identity, nowMs) => provers.ended(identity, nowMs));
     this.#underway = underway;
+    const owners = await Ownership.open(policy, {
+      now: () => Date.now(),
+      unnamed: (route, why) => {
+        log.warn('ownership.unnamed', `an answer of route "${route}" named nothing that is then somebody's: ${why}`, {
+          'guardbee.route': constant(route),
+          'guardbee.reason': constant(why),
+        });
+      },
+      notKept: (message) => {
+        log.error('ownership.not_kept', message);
+      },
+    });
+    this.#owners = owners;
     const recorder = new AccessRecorder(log, redactor);
     const sink: ExchangeSink = {
       opened: (listener, kind) => {
@@ -202,7 +217,7 @@ class Parts {
       upstreams: this.upstreams,
       sink,
       clock: CLOCK,
-      means: { prove: proveWith(provers), limiter: state.limits, holdBody: this.bodies.hold },
+      means: { prove: proveWith(provers), owners, limiter: state.limits, holdBody: this.bodies.hold },
       open: underway,
       sessionPages: new SessionPages(sessions, provers, revocations, this.denials),
       denials: this.denials,
@@ -240,6 +255,8 @@ class Parts {
     this.upstreams.close();
     await this.#admin?.close();
     this.#admin = null;
+    await this.#owners?.close();
+    this.#owners = null;
     await this.#state?.close();
     this.#state = null;
   }

@@ -315,6 +315,10 @@ interface Needed {
   readonly authenticate: readonly string[];
   /** How often and how many at once; in the words of the policy, with the name of the counters. */
   readonly limits: readonly string[];
+  /** The parameter that names a thing which only its maker may use, or who holds one of `unless`; null: no such. */
+  readonly owner: { readonly parameter: string; readonly unless: readonly string[] } | null;
+  /** Where the answer names what the caller then owns; null: nothing is owned. */
+  readonly owns: string | null;
 }
 
 async function describe(
@@ -459,6 +463,11 @@ function authenticatorsOf(route: Route | null): string {
   return either(route?.authenticators.map((one) => one.name) ?? []);
 }
 
+function ownerOf({ demands }: Route): Needed['owner'] {
+  const owner = demands?.owner ?? null;
+  return owner === null ? null : { parameter: owner.parameter, unless: owner.unless };
+}
+
 function neededFor(listener: HttpListener, route: Route, policy: Policy): Needed | null {
   if (route.access.kind === 'deny') return null;
   const anyOf = route.access.kind === 'require' ? route.access.anyOf : null;
@@ -473,6 +482,8 @@ function neededFor(listener: HttpListener, route: Route, policy: Policy): Needed
     from: route.from?.texts ?? null,
     authenticate: route.authenticators.map((one) => one.name),
     limits: limitTexts(route.demands?.limits ?? null, duration),
+    owner: ownerOf(route),
+    owns: route.owns === null ? null : route.owns.from.join('/'),
   };
 }
 
@@ -490,6 +501,7 @@ function linesOf(explanation: Explanation): Parameters<Voice['out']>[0][] {
   row('why', why);
   if (needed !== null) row('needed', neededText(needed));
   for (const limit of needed?.limits ?? []) row('limit', limit);
+  if (needed !== null && needed.owns !== null) row('owns', `what the answer names in ${needed.owns} is the caller's`);
   return lines;
 }
 
@@ -507,6 +519,10 @@ function neededText(needed: Needed): string {
     parts.push(`a credential of ${list(needed.authenticate)} with ${either(needed.any_of)}${holders}`);
   } else {
     parts.push('no credential');
+  }
+  if (needed.owner !== null) {
+    const { parameter, unless } = needed.owner;
+    parts.push(`to have made the ${parameter}${unless.length === 0 ? '' : `, or ${either(unless)}`}`);
   }
   if (needed.allow_from !== null) parts.push(`a connection from ${list(needed.allow_from)}`);
   if (needed.from !== null) parts.push(`a client at ${list(needed.from)}`);

@@ -204,6 +204,8 @@ class Showing {
       limits: written?.limits === undefined ? undefined : shownLimits(written.limits, duration),
       streams: written?.streams?.max === undefined ? undefined : { max: duration(written.streams.max) },
       timeouts: { body: duration(route.bodyMs), upstream: duration(route.upstreamMs) },
+      owns: owns(route.owns),
+      owner: owner(route),
       timeout: route.wholeMs === Infinity ? undefined : duration(route.wholeMs),
     };
   }
@@ -292,6 +294,19 @@ function cors({ any, origins, credentials, methods, headers, exposed, maxAgeMs }
     credentials: credentials ? true : undefined,
     max_age: duration(maxAgeMs),
   };
+}
+
+function owns(settings: Route['owns']): Shown | undefined {
+  if (settings === null) return undefined;
+  const steps = settings.from.map((step) => step.replaceAll('~', '~0').replaceAll('/', '~1'));
+  return { from: `response./${steps.join('/')}`, for: duration(settings.forMs), most: settings.most };
+}
+
+function owner({ demands }: Route): Shown | undefined {
+  const demand = demands?.owner ?? null;
+  if (demand === null) return undefined;
+  const { parameter, unless } = demand;
+  return { parameter, unless: unless.length === 0 ? undefined : unless };
 }
 
 function throttle(settings: ThrottleSettings | null): Plain {

@@ -19,7 +19,7 @@ function sharedWith(cors: CorsSettings, origin: string | null): Sharing | null {
 
 /** For each answer on this listener, our own included. Null: there is nothing to say. */
 export function sharingOn({ cors }: HttpListener, message: Message | null): Sharing | null {
-  if (cors === null || message === null || message.webSocket !== null) return null;
+  if (cors === null || message?.webSocket !== null) return null;
   return sharedWith(cors, message.origin) ?? cors.others;
 }
 

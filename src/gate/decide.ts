@@ -10,6 +10,7 @@ import { checkHead } from './check-head.js';
 import { lateness, watchTime } from './deadlines.js';
 import { type Held, judgeBody, refusedByLength, refusedByType } from './judge-body.js';
 import { type Allowance, type Early, type Limiter, UNLIMITED, isRefusal, limit, limitBefore } from './limit.js';
+import { type Owners, SUPPOSED_OWNERS, mayUse } from './owners.js';
 import type { Underway } from './underway.js';
 
 /** Says who a request is from; policy tests and `explain` put a supposed caller in its place. */
@@ -25,6 +26,7 @@ export interface Means {
   readonly prove: Prove;
   readonly holdBody: HoldBody;
   readonly limiter: Limiter;
+  readonly owners: Owners;
 }
 
 /** A body that must be known whole before anything is decided. */
@@ -49,6 +51,7 @@ export const MEANS_OF_POLICY: Means = {
   prove: proveWith(POLICY_ALONE),
   limiter: UNLIMITED,
   holdBody: () => NO_BODY,
+  owners: SUPPOSED_OWNERS,
 };
 
 /** Of a request that was refused before anybody was asked who it is. */
@@ -110,6 +113,12 @@ function proceed(
   if (refused !== null) return refused;
   const wrong = demands.head === null ? null : checkHead(demands.head, admission, authentication);
   if (wrong !== null) return wrong;
+  if (demands.owner !== null) {
+    const who = authentication?.ok === true ? authentication.identity : null;
+    if (who === null || !mayUse(demands.owner, admission, who, means.owners, nowMs)) {
+      return refusal(admission, authentication, 'not_owner');
+    }
+  }
   if (demands.limits === null) return judge(admission, authentication, null, underway, means);
   const limited = limit(demands.limits, admission, authentication, nowMs, early, underway, means.limiter);
   return limited instanceof Promise

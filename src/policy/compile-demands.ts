@@ -1,5 +1,6 @@
 import { compileBody } from './compile-body.js';
 import { compileHeadChecks } from './compile-checks.js';
+import { compileOwner } from './compile-ownership.js';
 import type { Demands } from './demands.js';
 import type { Draft } from './draft.js';
 import type { Findings } from './findings.js';
@@ -21,5 +22,7 @@ export function compileDemands(
 ): Demands | null {
   const head = compileHeadChecks(route, node, access, findings);
   const body = compileBody(route, node, access, listenerMost, findings);
-  return head === null && body === null && limits === null ? null : { head, body, owner: null, limits };
+  const owner = compileOwner(route, node, access, findings);
+  if (head === null && body === null && owner === null && limits === null) return null;
+  return { head, body, owner, limits };
 }

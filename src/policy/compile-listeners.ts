@@ -11,6 +11,7 @@ import { compileDemands } from './compile-demands.js';
 import { compileCors } from './compile-cors.js';
 import { type LimitsAt, checkLimits, compileRouteLimits } from './compile-limits.js';
 import { compileLocal } from './compile-network.js';
+import { checkOwners, compileOwns } from './compile-ownership.js';
 import { compileSessions } from './compile-sessions.js';
 import type { Draft } from './draft.js';
 import type { Findings } from './findings.js';
@@ -93,6 +94,7 @@ export function compileListeners(file: PolicyFile, tree: Draft, context: Context
         : new ListenerCompilation(name, entry, node, context, upstreams).run(),
     );
   }
+  checkOwners(listeners, tree, context.findings);
   return { listeners, upstreams: upstreams.all() };
 }
 
@@ -287,6 +289,9 @@ class ListenerCompilation {
       if (access.kind !== 'deny' && upstream === null && !routeNode.dropped.has('upstream')) {
         withoutUpstream.push(route.name);
       }
+      if (typeof route.owner === 'object' && route.owner.unless !== undefined) {
+        this.#checkRequired(route.owner.unless, routeNode.at(['owner', 'unless']));
+      }
       const decided = access.kind === 'require';
       if (routeNode.dropped.has('require') || lostByValue(routeNode) || (decided && !authenticators.complete))
         this.#authenticationIsCertain = false;
@@ -314,6 +319,7 @@ class ListenerCompilation {
         safe: route.safe !== false,
         bodyMs: route.timeouts?.body ?? timeouts.bodyMs,
         upstreamMs: route.timeouts?.upstream ?? timeouts.upstreamMs,
+        owns: compileOwns(route, routeNode, access, this.#findings),
         wholeMs: route.timeout ?? entry.timeout ?? Infinity,
         streamMaxMs: route.streams?.max ?? entry.streams?.max ?? Infinity,
         demands: compileDemands(route, routeNode, access, entry.limits?.body ?? Infinity, limits, this.#findings),

@@ -61,6 +61,8 @@ export interface MemberCheck extends NamedCheck {
 export interface OwnerDemand {
   /** The parameter of the path that names the thing. */
   readonly parameter: string;
+  /** Which segment of the path it is, from 0. */
+  readonly segment: number;
   /** Permissions or roles that may use everybody's. */
   readonly unless: readonly string[];
 }

@@ -112,6 +112,15 @@ export interface CorsSettings {
   readonly preflight: readonly string[];
 }
 
+/** The JSON answer to somebody names a thing that is then theirs. */
+export interface OwnsSettings {
+  /** Where the name stands: members, one in the other. */
+  readonly from: readonly string[];
+  readonly forMs: number;
+  /** Of one upstream; the oldest are forgotten first. */
+  readonly most: number;
+}
+
 export interface DeadlineSettings {
   /** Form of the 504: a problem document, or that of rbee. */
   readonly answer: 'problem' | 'rbee';
@@ -239,6 +248,8 @@ export interface Route {
   readonly wholeMs: number;
   /** The longest that an event stream or WebSocket may be open; Infinity: as long as it likes. */
   readonly streamMaxMs: number;
+  /** What is remembered of the answers here. Null: nothing. */
+  readonly owns: OwnsSettings | null;
   /** Null: who asks is all that matters. */
   readonly demands: Demands | null;
 }

@@ -41,6 +41,7 @@ import { checkHeaders, checkPath, checkQuery } from './schema-checks.js';
 import { cors } from './schema-cors.js';
 import { deadlines, timeout } from './schema-deadlines.js';
 import { connectionLimits, listenerLimits, routeLimits } from './schema-limits.js';
+import { owner, owns } from './schema-ownership.js';
 import { origins, sessions } from './schema-sessions.js';
 
 export type { ScalarProblem } from './schema-scalars.js';
@@ -147,6 +148,8 @@ const route = map('a map such as { name: rest, path: /**, require: PERMISSION }'
   timeout: timeout.optional(),
   limits: routeLimits.optional(),
   streams: map('a map such as { max: 12h }', { max: streamLife }).optional(),
+  owns: owns.optional(),
+  owner: owner.optional(),
 }).meta({
   id: 'route',
   description: 'First match wins; exactly one of public, deny, require and body.json.require_by_value',

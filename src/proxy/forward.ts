@@ -4,8 +4,10 @@ import type { FailureReason } from '../failure.js';
 import { type Permit, assertPermit } from '../gate/authorize.js';
 import { sharingOfAnswer } from '../gate/cors.js';
 import { TOO_MANY_STREAMS } from '../gate/limit.js';
+import type { Owners } from '../gate/owners.js';
 import { clientHead } from '../http/client-head.js';
 import { hasBody } from '../http/message.js';
+import { HeldAnswer, unreadable } from './held-answer.js';
 import { requestHead } from './request-head.js';
 import { RequestBody } from './request-body.js';
 import type { Respond } from './respond.js';
@@ -18,7 +20,13 @@ import { upstreamFailure } from './upstream-failure.js';
  * Sends a permitted request to its upstream and the answer back, both as streams with back pressure. Nothing is sent
  * twice: in rbee a GET runs the job.
  */
-export function forward(exchange: Exchange, permit: Permit, upstreams: Upstreams, respond: Respond): void {
+export function forward(
+  exchange: Exchange,
+  permit: Permit,
+  upstreams: Upstreams,
+  respond: Respond,
+  owners: Owners,
+): void {
   assertPermit(permit);
   const { message } = permit.admission;
   const pool = upstreams.pool(permit.upstream);
@@ -27,7 +35,7 @@ export function forward(exchange: Exchange, permit: Permit, upstreams: Upstreams
     respond.failure(exchange, 'upstream_saturated');
     return;
   }
-  const handler = new ForwardHandler(exchange, permit, pool, connection, respond);
+  const handler = new ForwardHandler(exchange, permit, pool, connection, respond, owners);
   connection.send(
     {
       method: message.method,
@@ -76,6 +84,9 @@ class ForwardHandler implements AnswerHandler {
   readonly #pool: UpstreamPool;
   readonly #connection: UpstreamConnection;
   readonly #respond: Respond;
+  readonly #owners: Owners;
+  /** An answer that may name something, until that is known. */
+  #held: HeldAnswer | null = null;
   /** The client is slower than the upstream. */
   #paused = false;
   #over = false;
@@ -86,12 +97,14 @@ class ForwardHandler implements AnswerHandler {
     pool: UpstreamPool,
     connection: UpstreamConnection,
     respond: Respond,
+    owners: Owners,
   ) {
     this.#exchange = exchange;
     this.#permit = permit;
     this.#pool = pool;
     this.#connection = connection;
     this.#respond = respond;
+    this.#owners = owners;
     const { answer } = exchange;
     const { message } = permit.admission;
     this.body = bodyOf(permit, exchange, (reason) => {
@@ -123,6 +136,7 @@ class ForwardHandler implements AnswerHandler {
   data(chunk: Buffer): boolean {
     if (this.#over) return true;
     this.#exchange.bytesOut += chunk.length;
+    if (this.#held !== null) return this.#hold(this.#held, chunk);
     this.#paused = !this.#exchange.answer.write(chunk);
     return !this.#paused;
   }
@@ -131,7 +145,8 @@ class ForwardHandler implements AnswerHandler {
     if (this.#over) return;
     this.#over = true;
     this.#pool.release(this.#connection);
-    this.#exchange.answer.end();
+    if (this.#held !== null) this.#name(this.#held);
+    else this.#exchange.answer.end();
   }
 
   failed(error: Error): void {
@@ -162,7 +177,16 @@ class ForwardHandler implements AnswerHandler {
     }
     this.#exchange.answered(status);
     if (head.eventStream) openStream(this.#exchange, this.#permit, 'sse');
-    this.#exchange.answer.sendHead(status, limitedFields(head.fields, allowance), head.bodiless);
+    const ours = limitedFields(head.fields, allowance);
+    if (this.#permit.route.owns !== null && status < 300 && !head.bodiless) {
+      const why = unreadable(head);
+      if (why === null) {
+        this.#held = new HeldAnswer({ ...head, fields: [...ours] });
+        return;
+      }
+      this.#owners.unnamed(this.#permit.route.name, why);
+    }
+    this.#exchange.answer.sendHead(status, ours, head.bodiless);
   }
 
   /** The answer is a stream, and the caller has as many open as they may. */
@@ -171,6 +195,41 @@ class ForwardHandler implements AnswerHandler {
     this.#pool.discard(this.#connection);
     this.body?.destroy();
     this.#respond.denial(this.#exchange, 'streams_exceeded', [], TOO_MANY_STREAMS);
+  }
+
+  #hold(held: HeldAnswer, chunk: Buffer): boolean {
+    // What the connection hands over it may use again.
+    if (held.add(Buffer.from(chunk))) return true;
+    this.#owners.unnamed(this.#permit.route.name, 'too_large');
+    this.#paused = !this.#send(held);
+    return !this.#paused;
+  }
+
+  /** All that was held. False: wait for the drain. */
+  #send({ head, pieces }: HeldAnswer): boolean {
+    this.#held = null;
+    this.#exchange.answer.sendHead(head.status, head.fields, head.bodiless);
+    return this.#exchange.answer.write(Buffer.concat(pieces));
+  }
+
+  /** The whole answer is here; its reader gets it when it is known whose the thing is that it names. */
+  #name(held: HeldAnswer): void {
+    const { route, identity, upstream } = this.#permit;
+    const send = (): void => {
+      // The time may be up meanwhile, or the client gone.
+      if (this.#exchange.finished) return;
+      this.#send(held);
+      this.#exchange.answer.end();
+    };
+    const id = route.owns === null ? null : held.named(route.owns.from);
+    if (route.owns === null || id === null || identity === null) {
+      this.#owners.unnamed(route.name, 'no_name');
+      send();
+      return;
+    }
+    this.#owners.remember(upstream.name, id, identity, route.owns, route.name).then(send, () => {
+      this.#respond.failure(this.#exchange, 'sidecar_error');
+    });
   }
 
   #giveUp(reason: FailureReason): void {

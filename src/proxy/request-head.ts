@@ -22,6 +22,8 @@ function withheldOn(listener: HttpListener, route: Route): Withheld {
     const field = carrierField(carrier);
     if (field !== null) fields.add(field);
   }
+  // The answer must be readable here.
+  if (route.owns !== null) fields.add('accept-encoding');
   const made = { fields, subprotocol: carriers.has('subprotocol') };
   withheld.set(route, made);
   return made;

@@ -141,7 +141,7 @@ function settle(exchange: Exchange, decision: Decision, upgrading: UpgradingClie
     return;
   }
   if (decision.identity !== null) around.open.add(exchange, decision.identity);
-  if (upgrading === null) forward(exchange, decision, around.upstreams, respond);
+  if (upgrading === null) forward(exchange, decision, around.upstreams, respond, around.means.owners);
   else tunnel(exchange, decision, upgrading, around.upstreams, respond);
 }
 

@@ -135,6 +135,7 @@ export function compileRoutes(
       upstreamMs: 60_000,
       wholeMs: parts.wholeMs ?? Infinity,
       streamMaxMs: Infinity,
+      owns: null,
       demands: null,
     };
     return { route, pattern: read.pattern };

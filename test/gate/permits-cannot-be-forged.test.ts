@@ -1,3 +1,4 @@
+import { SUPPOSED_OWNERS } from '../../src/gate/owners.js';
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import type { Exchange } from '../../src/exchange.js';
@@ -49,7 +50,10 @@ describe('permits cannot be forged', () => {
       const nothing = null as unknown;
       const upstreams = new Upstreams();
       const wanted = { name: 'TypeError', message: 'forwarding needs a permit' };
-      assert.throws(() => forward(nothing as Exchange, value as Permit, upstreams, nothing as Respond), wanted);
+      assert.throws(
+        () => forward(nothing as Exchange, value as Permit, upstreams, nothing as Respond, SUPPOSED_OWNERS),
+        wanted,
+      );
       assert.throws(
         () => tunnel(nothing as Exchange, value as Permit, nothing as UpgradingClient, upstreams, nothing as Respond),
         wanted,

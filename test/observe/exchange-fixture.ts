@@ -33,6 +33,7 @@ export function route(name: string, pattern = '/v1/jobs'): Route {
     upstreamMs: 60_000,
     wholeMs: Infinity,
     streamMaxMs: Infinity,
+    owns: null,
     demands: null,
   };
 }

@@ -1,0 +1,174 @@
+import * as path from 'node:path';
+import type { Owners, Unnamed } from '../gate/owners.js';
+import type { Identity } from '../identity/identity.js';
+import type { OwnsSettings, Policy } from '../policy/policy.js';
+import { Journal } from './journal.js';
+import { ensureStateDirectory } from './state-directory.js';
+import { StateError } from './store.js';
+
+const FILE = 'ownership.ndjson';
+/** The most entries of a policy with some upstreams, in the longest lines. */
+const LARGEST_FILE = 512 * 1024 * 1024;
+/** Lines that say nothing any more, before the file is written anew. */
+const SLACK = 1000;
+
+interface Entry {
+  readonly authenticator: string;
+  readonly name: string;
+  readonly untilMs: number;
+}
+
+export interface OwnershipEvents {
+  /** Epoch milliseconds. */
+  now(): number;
+  /** A thing was made, and nobody will know whose it is. */
+  unnamed(route: string, why: Unnamed): void;
+  /** It is known, but not beyond this process; or lines of the file could not be read. */
+  notKept(message: string): void;
+}
+
+/** Who made what, by upstream: in memory to be asked, and in a file so that a restart forgets nothing. */
+export class Ownership implements Owners {
+  readonly #events: OwnershipEvents;
+  /** The most that is remembered of each upstream; others are none of this policy. */
+  readonly #most: ReadonlyMap<string, number>;
+  readonly #entries = new Map<string, Map<string, Entry>>();
+  #journal: Journal | null = null;
+
+  private constructor(policy: Policy, events: OwnershipEvents) {
+    this.#events = events;
+    const most = new Map<string, number>();
+    for (const { upstream, owns } of owningRoutes(policy)) {
+      most.set(upstream, Math.max(most.get(upstream) ?? 0, owns.most));
+    }
+    this.#most = most;
+    for (const upstream of most.keys()) this.#entries.set(upstream, new Map());
+  }
+
+  /** Nothing is opened for a policy in which nothing is owned. @throws StateError */
+  static async open(policy: Policy, events: OwnershipEvents): Promise<Ownership> {
+    const made = new Ownership(policy, events);
+    if (made.#most.size > 0) await made.#load(policy.stateDir);
+    return made;
+  }
+
+  get size(): number {
+    return [...this.#entries.values()].reduce((sum, { size }) => sum + size, 0);
+  }
+
+  isOwner(upstream: string, id: string, identity: Identity, nowMs: number): boolean {
+    const entry = this.#entries.get(upstream)?.get(id);
+    return entry !== undefined && entry.untilMs > nowMs && isOf(entry, identity);
+  }
+
+  async remember(
+    upstream: string,
+    id: string,
+    identity: Identity,
+    settings: OwnsSettings,
+    route: string,
+  ): Promise<void> {
+    const nowMs = this.#events.now();
+    const known = this.#entries.get(upstream)?.get(id);
+    // Whoever makes a service name somebody else's thing gets no hold of it.
+    if (known !== undefined && known.untilMs > nowMs && !isOf(known, identity)) {
+      this.#events.unnamed(route, 'of_another');
+      return;
+    }
+    const { authenticator, name } = identity;
+    const entry: Entry = { authenticator, name, untilMs: nowMs + settings.forMs };
+    this.#put(upstream, id, entry);
+    try {
+      await this.#journal?.append(toLine(upstream, id, entry));
+      if ((this.#journal?.lines ?? 0) > 2 * this.size + SLACK) await this.#compact();
+    } catch (error) {
+      if (!(error instanceof StateError)) throw error;
+      this.#events.notKept(`${error.message}; who owns what is known until this process ends, and no longer`);
+    }
+  }
+
+  unnamed(route: string, why: Unnamed): void {
+    this.#events.unnamed(route, why);
+  }
+
+  async close(): Promise<void> {
+    await this.#journal?.close();
+    this.#journal = null;
+  }
+
+  #put(upstream: string, id: string, entry: Entry): void {
+    const entries = this.#entries.get(upstream);
+    const most = this.#most.get(upstream);
+    if (entries === undefined || most === undefined) return;
+    // The oldest is the first.
+    entries.delete(id);
+    entries.set(id, entry);
+    while (entries.size > most) {
+      const [oldest] = entries.keys();
+      if (oldest === undefined) return;
+      entries.delete(oldest);
+    }
+  }
+
+  async #load(dir: string): Promise<void> {
+    await ensureStateDirectory(dir);
+    const file = path.join(dir, FILE);
+    const { journal, lines, torn } = await Journal.open(file, LARGEST_FILE);
+    this.#journal = journal;
+    const nowMs = this.#events.now();
+    let broken = 0;
+    for (const line of lines) {
+      const read = fromLine(line);
+      if (read === null) broken += 1;
+      else if (read.entry.untilMs > nowMs) this.#put(read.upstream, read.id, read.entry);
+    }
+    // What is not known is nobody's, so that a lost line opens nothing.
+    if (broken > 0)
+      this.#events.notKept(`${String(broken)} lines of ${file} cannot be read; what they named is nobody's`);
+    if (torn)
+      this.#events.notKept(`the last line of ${file} was being written when the process stopped; it is dropped`);
+    if (broken > 0 || lines.length > 2 * this.size + SLACK) await this.#compact();
+  }
+
+  async #compact(): Promise<void> {
+    const nowMs = this.#events.now();
+    await this.#journal?.rewrite(() =>
+      [...this.#entries].flatMap(([upstream, entries]) =>
+        [...entries].flatMap(([id, entry]) => (entry.untilMs > nowMs ? [toLine(upstream, id, entry)] : [])),
+      ),
+    );
+  }
+}
+
+function isOf(entry: Entry, { authenticator, name }: Identity): boolean {
+  return entry.authenticator === authenticator && entry.name === name;
+}
+
+function owningRoutes(policy: Policy): { readonly upstream: string; readonly owns: OwnsSettings }[] {
+  return policy.listeners.flatMap((listener) =>
+    listener.type !== 'http'
+      ? []
+      : listener.routes.routes.flatMap(({ upstream, owns }) =>
+          owns === null || upstream === null ? [] : [{ upstream: upstream.name, owns }],
+        ),
+  );
+}
+
+function toLine(upstream: string, id: string, { authenticator, name, untilMs }: Entry): string {
+  return JSON.stringify({ v: 1, upstream, id, by: [authenticator, name], until: untilMs });
+}
+
+function fromLine(text: string): { readonly upstream: string; readonly id: string; readonly entry: Entry } | null {
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch {
+    return null;
+  }
+  if (typeof value !== 'object' || value === null) return null;
+  const { v, upstream, id, by, until } = value as Readonly<Record<string, unknown>>;
+  if (v !== 1 || typeof upstream !== 'string' || typeof id !== 'string' || !Array.isArray(by)) return null;
+  const [authenticator, name] = by as readonly unknown[];
+  if (typeof authenticator !== 'string' || typeof name !== 'string' || typeof until !== 'number') return null;
+  return { upstream, id, entry: { authenticator, name, untilMs: until } };
+}
