@@ -112,8 +112,9 @@ export function limit(
   underway: Underway,
   limiter: Limiter,
 ): Allowance | Refusal | Promise<Allowance | Refusal> {
-  const address = addressGroup(admission.client);
   const identity = authentication?.ok === true ? identityKey(authentication.identity) : null;
+  // Where somebody was asked, addresses were counted before.
+  const address = identity === null ? addressGroup(admission.client) : '';
   const no = (reason: DenialReason, after: string): Refusal =>
     refusal(admission, authentication, reason, { fields: ['retry-after', after], invalid: null });
 
