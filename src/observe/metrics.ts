@@ -58,6 +58,8 @@ const ABORTS: Readonly<Partial<Record<FailureReason, AbortCause>>> = Object.free
   client_gone: 'client',
   client_body_broken: 'client',
   client_body_timeout: 'client',
+  client_body_too_large: 'client',
+  deadline_exceeded: 'deadline',
   stream_expired: 'deadline',
   upstream_timeout: 'deadline',
   upstream_gone: 'upstream',

@@ -103,8 +103,8 @@ describe('an exchange', () => {
     }
     const aborts = (cause: string): number | undefined =>
       got.get(`guardbee_upstream_aborts_total{upstream="127.0.0.1:7833",cause="${cause}"}`);
-    assert.equal(aborts('client'), 3);
-    assert.equal(aborts('deadline'), 1);
+    assert.equal(aborts('client'), 4);
+    assert.equal(aborts('deadline'), 3);
     assert.equal(aborts('upstream'), 2);
   });
 
