@@ -1,9 +1,10 @@
 import type { Command } from 'commander';
-import { runPolicyTests } from '../gate/policy-tests.js';
+import { type PolicyTestResult, runPolicyTests } from '../gate/policy-tests.js';
 import { ISSUES, type Issue } from '../policy/issue.js';
 import type { Policy } from '../policy/policy.js';
 import { exitCodeFor, renderIssues, sortIssues } from '../policy/render-issues.js';
 import { exposureIssues } from '../server/exposure-issues.js';
+import { PolicyLimits } from '../state/limits.js';
 import { EXIT, ending } from './exit-code.js';
 import { type PolicyOptions, type PolicySource, openPolicy, takesPolicy } from './policy-source.js';
 import type { Voice } from './voice.js';
@@ -81,9 +82,14 @@ function judgeRules(policy: Policy, before: readonly Issue[], warnings: readonly
   };
 }
 
+/** Runs the policy's tests, each with limits that nobody has used. */
+export function testPolicy(policy: Policy, nowMs: number): PolicyTestResult[] {
+  return runPolicyTests(policy, nowMs, () => PolicyLimits.supposed(policy));
+}
+
 /** Tests of the policy that do not come out as they should, as issues. */
 export function failedTests(policy: Policy, nowMs: number): Issue[] {
-  return runPolicyTests(policy, nowMs).flatMap(({ test, passed, message }, index): Issue[] => {
+  return testPolicy(policy, nowMs).flatMap(({ test, passed, message }, index): Issue[] => {
     if (passed) return [];
     return [
       {

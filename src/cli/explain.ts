@@ -1,7 +1,9 @@
+import { readFile } from 'node:fs/promises';
 import type { Command } from 'commander';
 import { DENIALS, type DenialReason } from '../denial.js';
 import { OWN_FOLDER } from '../gate/admit.js';
-import { type SupposedRequest, type Supposition, suppose } from '../gate/policy-tests.js';
+import { type SupposedRequest, type Supposition, describeInvalid, suppose } from '../gate/policy-tests.js';
+import { TOKEN, fieldRole } from '../http/fields.js';
 import type { Identity } from '../identity/identity.js';
 import { formatAddress, parseAddress } from '../net/address.js';
 import { didYouMean } from '../policy/did-you-mean.js';
@@ -13,6 +15,7 @@ import type { Holder, HttpListener, Policy, Route, TokenEntry } from '../policy/
 import { exitCodeFor, renderIssues } from '../policy/render-issues.js';
 import { duration } from './duration-text.js';
 import { EXIT, Ending, ending } from './exit-code.js';
+import { readStdin } from './input.js';
 import {
   type PolicyOptions,
   type PolicySource,
@@ -31,6 +34,8 @@ interface ExplainOptions extends PolicyOptions {
   readonly permission?: readonly string[];
   readonly from?: string;
   readonly host?: string;
+  readonly header?: readonly string[];
+  readonly body?: string;
   readonly upgrade?: true;
   readonly json?: true;
 }
@@ -50,6 +55,12 @@ export function registerExplain(program: Command, voice: Voice): void {
     .option('--permission <name>', 'with a credential of this permission (again for more)', gatherNames)
     .option('--from <address>', 'from this address (127.0.0.1)')
     .option('--host <name>', "for this Host (the listener's first)")
+    .option(
+      '--header <field>',
+      "with this header field, as in 'X-Deadline: 1900000000000' (again for more)",
+      gatherNames,
+    )
+    .option('--body <text>', 'with this body, as JSON; @FILE reads it from a file, @- from stdin')
     .option('--upgrade', 'as a WebSocket')
     .option('--json', 'report as JSON')
     .addHelpText(
@@ -105,6 +116,8 @@ async function explain(
     target,
     host: options.host ?? null,
     from: options.from ?? '127.0.0.1',
+    headers: (options.header ?? []).flatMap(fieldOf),
+    body: options.body === undefined ? null : await bodyOf(options.body),
     upgrade: options.upgrade === true,
     as: null,
   };
@@ -114,6 +127,35 @@ async function explain(
   if (options.json === true) voice.json(explanation);
   else for (const line of linesOf(explanation)) voice.out(line);
   return EXIT.ok;
+}
+
+/** `Name: value`, as curl's -H takes it. */
+function fieldOf(text: string): string[] {
+  const colon = text.indexOf(':');
+  const name = text.slice(0, Math.max(0, colon)).trim();
+  const role = fieldRole(name.toLowerCase());
+  if (!TOKEN.test(name)) throw new Ending(EXIT.usage, "--header is a field and its value, as in 'X-Deadline: 1'");
+  if (role === 'hop' || role === 'credential') {
+    throw new Ending(EXIT.usage, `--header ${name} is not said this way: --host and --as say host and credential`);
+  }
+  return [name, text.slice(colon + 1).trim()];
+}
+
+/** More than any route judges. */
+const LONGEST_BODY = 16 * 1024 * 1024;
+
+async function bodyOf(text: string): Promise<string> {
+  if (!text.startsWith('@')) return text;
+  const file = text.slice(1);
+  let bytes: Buffer;
+  try {
+    bytes = file === '-' ? await readStdin(LONGEST_BODY) : await readFile(file);
+  } catch (error) {
+    const code = error instanceof Error && 'code' in error ? String(error.code) : 'unknown';
+    throw new Ending(EXIT.usage, `--body ${text}: the file cannot be read (${code})`);
+  }
+  if (bytes.length > LONGEST_BODY) throw new Ending(EXIT.usage, '--body is longer than any route takes');
+  return bytes.toString('utf8');
 }
 
 interface Rules {
@@ -257,7 +299,10 @@ function judge(
   const reason = notTaken(caller, routeOf(listener, asNobody.route), now);
   if (reason !== null) {
     const { route, line } = asNobody;
-    return { said: { kind: 'refused', route, line, reason, status: DENIALS[reason].status, identity: null }, caller };
+    return {
+      said: { kind: 'refused', route, line, reason, status: DENIALS[reason].status, identity: null, invalid: null },
+      caller,
+    };
   }
   return { said: answered(suppose(policy, { ...request, as: caller.as }, now)), caller };
 }
@@ -345,7 +390,7 @@ async function describe(
     why:
       said.kind === 'allowed'
         ? whyAllowed(route, caller, policy)
-        : whyRefused(said.reason, listener, route, request, caller, policy, options),
+        : whyRefused(said, listener, route, request, caller, policy, options),
     needed: route === null ? null : neededFor(listener, route, policy),
   };
 }
@@ -372,7 +417,7 @@ function whyAllowed(route: Route | null, caller: Caller, policy: Policy): string
 }
 
 function whyRefused(
-  reason: DenialReason,
+  { reason, invalid }: Verdict['said'] & { readonly kind: 'refused' },
   listener: HttpListener,
   route: Route | null,
   request: SupposedRequest,
@@ -404,6 +449,23 @@ function whyRefused(
       const held = [...heldBy(caller, policy)];
       return `${whoIs(caller)} has ${held.length === 0 ? 'nothing' : held.join(', ')}, and the route asks for ${asked(route)}`;
     }
+    case 'field_invalid':
+    case 'query_ambiguous':
+      return invalid === null ? DENIALS[reason].title : describeInvalid(invalid);
+    case 'operation_unknown':
+      return `what the body asks for is not in require_by_value, which knows ${operationsOf(route)}`;
+    case 'body_malformed':
+    case 'body_ambiguous':
+    case 'body_type_unsupported':
+    case 'body_encoding_unsupported':
+      return `${DENIALS[reason].title}: the route looks into bodies${
+        request.body == null ? ' (--body TEXT gives it one)' : ''
+      }`;
+    case 'body_too_large':
+      return 'the body is longer than `max` of the route';
+    case 'deadline_malformed':
+    case 'deadline_passed':
+      return `${DENIALS[reason].title} (X-Deadline)`;
     case 'ambiguous_path':
       return `${DENIALS[reason].title}${
         /%2f/i.test(request.target) ? ' (only a route with encoded_slash: allow takes an encoded slash)' : ''
@@ -457,6 +519,13 @@ function validity(caller: Caller): string {
 
 function asked(route: Route | null): string {
   return route?.access.kind === 'require' ? either(route.access.anyOf) : 'something else';
+}
+
+function operationsOf(route: Route | null): string {
+  const values = [...(route?.demands?.body?.json?.byValue?.permissions.keys() ?? [])];
+  return values.length <= MOST_LISTED
+    ? values.join(', ')
+    : `${values.slice(0, MOST_LISTED).join(', ')} and ${values.length - MOST_LISTED} more`;
 }
 
 function authenticatorsOf(route: Route | null): string {

@@ -1,7 +1,6 @@
 import type { Command } from 'commander';
-import { runPolicyTests } from '../gate/policy-tests.js';
 import { exitCodeFor, renderIssues } from '../policy/render-issues.js';
-import { count, failedTests } from './check.js';
+import { count, failedTests, testPolicy } from './check.js';
 import { EXIT, ending } from './exit-code.js';
 import { type PolicyOptions, type PolicySource, openPolicy, takesPolicy } from './policy-source.js';
 import type { Voice } from './voice.js';
@@ -29,7 +28,7 @@ async function test(source: PolicySource, voice: Voice, json: boolean): Promise<
   }
   const { policy } = loaded;
   const now = Date.now();
-  const results = runPolicyTests(policy, now);
+  const results = testPolicy(policy, now);
   const failed = results.filter((result) => !result.passed).length;
   if (json) {
     voice.json({

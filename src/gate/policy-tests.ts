@@ -5,8 +5,10 @@ import type { Identity } from '../identity/identity.js';
 import { POLICY_ALONE } from '../identity/provers.js';
 import { formatAddress, parseAddress } from '../net/address.js';
 import type { HttpListener, Policy, PolicyTest } from '../policy/policy.js';
-import type { Refusal } from './authorize.js';
-import { MEANS_OF_POLICY, type Prove, decide, proveWith } from './decide.js';
+import type { Invalid, Refusal } from './authorize.js';
+import { MEANS_OF_POLICY, type Means, type Prove, decide, proveWith } from './decide.js';
+import type { Limiter } from './limit.js';
+import { SUPPOSED_OWNERS } from './owners.js';
 import type { Underway } from './underway.js';
 
 /** A request as `tests:` and `explain` describe it. */
@@ -17,6 +19,12 @@ export interface SupposedRequest {
   readonly host: string | null;
   readonly from: string;
   readonly upgrade: boolean;
+  /** Names and values in turn, besides Host and credentials. */
+  readonly headers?: readonly string[];
+  /** As it is sent; JSON, where the fields do not say otherwise. */
+  readonly body?: string | null;
+  /** What the path names belongs to the caller, where the route asks; true where nothing is said. */
+  readonly owner?: boolean;
   /** Null: no credential is shown. */
   readonly as: PolicyTest['as'];
 }
@@ -37,6 +45,8 @@ export type Supposition =
       readonly route: string | null;
       readonly line: number | null;
       readonly identity: Identity | null;
+      /** The value that breaks its check; null where it is about something else. */
+      readonly invalid: Invalid | null;
     }
   /** The question itself makes no sense: no such listener, no such address. */
   | { readonly kind: 'unanswerable'; readonly why: string };
@@ -49,8 +59,16 @@ const SUPPOSED: Underway = {
   answer: { body: Readable.from([]), sendContinue: () => undefined },
 };
 
-/** What the gate would say of a request, by the same code that says it of real ones. */
-export function suppose(policy: Policy, request: SupposedRequest, nowMs: number): Supposition {
+/**
+ * What the gate would say of a request, by the same code that says it of real ones.
+ * @param means those that are not what the policy alone has; none of them may take time
+ */
+export function suppose(
+  policy: Policy,
+  request: SupposedRequest,
+  nowMs: number,
+  means: Partial<Means> = {},
+): Supposition {
   const listener = policy.listeners.find((candidate) => candidate.name === request.listener);
   if (listener === undefined) return { kind: 'unanswerable', why: `there is no listener "${request.listener}"` };
   if (listener.type !== 'http') return { kind: 'unanswerable', why: `listener "${request.listener}" only redirects` };
@@ -76,11 +94,16 @@ export function suppose(policy: Policy, request: SupposedRequest, nowMs: number)
       route: null,
       line: null,
       identity: null,
+      invalid: null,
     };
+  const bytes = Buffer.from(request.body ?? '');
   const caller = { address: peer, text: formatAddress(peer), certificate: null };
   const decision = decide(listener, read.message, caller, nowMs, SUPPOSED, {
     ...MEANS_OF_POLICY,
+    owners: { ...SUPPOSED_OWNERS, isOwner: () => request.owner !== false },
+    ...means,
     prove: proveSupposed(request.as, policy),
+    holdBody: () => ({ ok: true, bytes, release: () => undefined }),
   });
   if (decision instanceof Promise) throw new TypeError('what is only supposed takes no time');
   if (decision.allow) {
@@ -99,6 +122,7 @@ export function suppose(policy: Policy, request: SupposedRequest, nowMs: number)
     route: decision.route?.name ?? null,
     line: decision.route?.position.line ?? null,
     identity: decision.identity,
+    invalid: decision.particulars?.invalid ?? null,
   };
 }
 
@@ -110,6 +134,13 @@ function supposedFields(listener: HttpListener, request: SupposedRequest): strin
     fields.push('connection', 'Upgrade', 'upgrade', 'websocket', 'sec-websocket-version', '13');
     fields.push('sec-websocket-key', 'dGhlIHNhbXBsZSBub25jZQ==');
   }
+  const { headers = [], body = null } = request;
+  if (body !== null) {
+    const typed = headers.some((name, at) => at % 2 === 0 && name.toLowerCase() === 'content-type');
+    if (!typed) fields.push('content-type', 'application/json');
+    fields.push('content-length', String(Buffer.byteLength(body)));
+  }
+  fields.push(...headers);
   return fields;
 }
 
@@ -144,10 +175,12 @@ export interface PolicyTestResult {
   readonly message: string;
 }
 
-/** Runs a policy's own tests. */
-export function runPolicyTests(policy: Policy, nowMs: number): PolicyTestResult[] {
+/** Runs a policy's own tests. @param counters makes counters that nobody has used, for each test its own */
+export function runPolicyTests(policy: Policy, nowMs: number, counters: () => Limiter): PolicyTestResult[] {
   return policy.tests.map((test) => {
-    const said = suppose(policy, test, nowMs);
+    const limiter = counters();
+    for (let time = 1; time < test.times; time += 1) suppose(policy, test, nowMs, { limiter });
+    const said = suppose(policy, test, nowMs, { limiter });
     const got = describe(said);
     const wanted =
       (test.expect.kind === 'allow' ? 'allowed' : `refused with ${String(test.expect.status)}`) +
@@ -165,6 +198,11 @@ function meets(test: PolicyTest, said: Supposition): boolean {
   return test.expect.kind === 'status' && test.expect.status === said.status;
 }
 
+/** Where the value stands, and the rule that it breaks. */
+export function describeInvalid({ place, name, rule }: Invalid): string {
+  return `${name} of the ${place} breaks the rule ${rule}`;
+}
+
 function describe(said: Supposition): string {
   switch (said.kind) {
     case 'allowed':
@@ -172,7 +210,8 @@ function describe(said: Supposition): string {
     case 'refused':
       return (
         `refused with ${String(said.status)} (${said.reason})` +
-        (said.route === null ? '' : ` by route "${said.route}" (line ${String(said.line)})`)
+        (said.route === null ? '' : ` by route "${said.route}" (line ${String(said.line)})`) +
+        (said.invalid === null ? '' : `: ${describeInvalid(said.invalid)}`)
       );
     case 'unanswerable':
       return `no answer: ${said.why}`;

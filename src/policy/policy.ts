@@ -435,6 +435,14 @@ export interface PolicyTest {
   } | null;
   /** Address of the socket's peer. */
   readonly from: string;
+  /** Names and values in turn, besides Host and credentials. */
+  readonly headers: readonly string[];
+  /** As it is sent. Null: there is none. */
+  readonly body: string | null;
+  /** False: what the path names belongs to somebody else. */
+  readonly owner: boolean;
+  /** How often it is asked in one moment; what is said of the last one counts. */
+  readonly times: number;
   readonly upgrade: boolean;
   readonly expect: { readonly kind: 'allow' } | { readonly kind: 'status'; readonly status: number };
   /** When given, the route that must have decided. */

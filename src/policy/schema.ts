@@ -6,12 +6,10 @@
  * message of it. A map answers an unknown key with the list of the known ones.
  */
 import { z } from 'zod';
-import { DENIAL_REASONS } from '../denial.js';
 import { METHODS } from './methods.js';
 import { parsed, refused } from './parsed.js';
 import { authenticator, localIdentity, type token, tokens } from './schema-authenticators.js';
 import {
-  address,
   bind,
   count,
   credentialField,
@@ -43,8 +41,10 @@ import { deadlines, timeout } from './schema-deadlines.js';
 import { connectionLimits, listenerLimits, routeLimits } from './schema-limits.js';
 import { owner, owns } from './schema-ownership.js';
 import { origins, sessions } from './schema-sessions.js';
+import { policyTest } from './schema-tests.js';
 
 export type { ScalarProblem } from './schema-scalars.js';
+export type { PolicyTestEntry } from './schema-tests.js';
 
 const UPSTREAM_AUTH_FORM = 'a map such as { type: bearer, token: { file: PATH } }';
 const upstreamAuth = z
@@ -216,38 +216,6 @@ const listener = z.discriminatedUnion('type', [httpListener, redirectListener], 
   error: 'a map with bind, upstream, authenticate and routes',
 });
 
-const EXPECT_FORM = 'allow, or the status of the refusal such as 403';
-
-const policyTest = map('a map such as { request: GET /, expect: 401 }', {
-  name: text('a text that names the test', 200).optional(),
-  listener: name.optional(),
-  request: scalar('a request such as POST /v1/jobs?x=1', 'wrong_value', (value) => {
-    const found = /^([A-Za-z!#$%&'*+.^_`|~0-9-]{1,32}) (\S{1,8192})$/.exec(value);
-    const target = found?.[2] ?? '';
-    if (found === null || /[^\x21-\x7e]/.test(target)) return refused('allowed is METHOD /path?query');
-    if (!target.startsWith('/') && target !== '*') {
-      return refused(
-        'the path begins with "/"',
-        `write ${found[1] ?? 'GET'} /${target.replace(/^[a-z]+:\/\/[^/]*\/?/i, '')}`,
-      );
-    }
-    return parsed({ method: found[1] ?? '', target });
-  }),
-  host: text('a host such as queen.lan', 260).optional(),
-  as: map('a map such as { roles: [ROLE] }', {
-    name: name.optional(),
-    roles: names.optional(),
-    permissions: names.optional(),
-  }).optional(),
-  from: address.optional(),
-  upgrade: z.literal('websocket', { error: 'websocket' }).optional(),
-  expect: z.union([z.literal('allow', { error: EXPECT_FORM }), count(400, 599)], { error: EXPECT_FORM }),
-  route: name.optional(),
-  reason: z
-    .enum(DENIAL_REASONS, { error: 'a reason code such as credential_missing or permission_missing' })
-    .optional(),
-});
-
 const redis = map('a map such as { url: { file: PATH } }', {
   url: secret.meta({ description: 'redis://[user:password@]host[:port][/database], or rediss:// for TLS' }),
   prefix: scalar('a text such as guardbee:', 'wrong_value', (value) =>
@@ -308,7 +276,6 @@ export type TokenEntryInFile = z.output<typeof token>;
 export type UpstreamAuthEntry = z.output<typeof upstreamAuth>;
 export type TlsEntry = z.output<typeof tls>;
 export type SecretReference = z.output<typeof secret>;
-export type PolicyTestEntry = z.output<typeof policyTest>;
 
 /** JSON Schema (2020-12) of the policy file, for editors. What only the compiler knows is not in it. */
 export function policyJsonSchema(): Record<string, unknown> {

@@ -76,6 +76,18 @@ export class PolicyLimits implements Limiter {
     return limits;
   }
 
+  /** Counters that begin at nothing, keep nothing and ask nobody: for requests that are only supposed. */
+  static supposed(policy: Policy): Limiter {
+    const limits = new PolicyLimits(countRules(policy));
+    return {
+      count: (rules, counted, nowMs) => limits.#countHere(rules, counted, nowMs),
+      take: (rule, key) => limits.take(rule, key),
+      giveBack: (rule, key) => {
+        limits.giveBack(rule, key);
+      },
+    };
+  }
+
   /** Null where nothing is shared. */
   get shared(): SharedLimitsStatus | null {
     if (this.#shared === null) return null;

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
+import { UNLIMITED } from '../../src/gate/limit.js';
 import { type SupposedRequest, runPolicyTests, suppose } from '../../src/gate/policy-tests.js';
 import type { Listener, Policy, PolicyTest } from '../../src/policy/policy.js';
 import { NOW, type ListenerParts, bearer, listenerOf } from './listeners.js';
@@ -124,13 +125,17 @@ describe('policy tests ask the gate itself', () => {
       host: null,
       as: null,
       from: '127.0.0.1',
+      headers: [],
+      body: null,
+      times: 1,
+      owner: true,
       upgrade: false,
       expect: { kind: 'status', status: 401 },
       route: null,
       reason: null,
     };
     const passes = (parts: Partial<PolicyTest>): boolean => {
-      const [result] = runPolicyTests(policyOf({}, [{ ...base, ...parts }]), NOW);
+      const [result] = runPolicyTests(policyOf({}, [{ ...base, ...parts }]), NOW, () => UNLIMITED);
       assert.ok(result !== undefined);
       assert.match(result.message, /^expected .+, got .+$/);
       return result.passed;
@@ -149,7 +154,7 @@ describe('policy tests ask the gate itself', () => {
     assert.ok(!passes({ listener: 'none', expect: { kind: 'allow' } }));
 
     const message = (parts: Partial<PolicyTest>): string | undefined =>
-      runPolicyTests(policyOf({}, [{ ...base, ...parts }]), NOW)[0]?.message;
+      runPolicyTests(policyOf({}, [{ ...base, ...parts }]), NOW, () => UNLIMITED)[0]?.message;
     assert.equal(
       message({ expect: { kind: 'status', status: 403 }, route: 'closed', reason: 'route_denied' }),
       'expected refused with 403 (route_denied) by route "closed", got refused with 401 (credential_missing) by route "write" (line 5)',

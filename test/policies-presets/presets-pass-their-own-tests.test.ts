@@ -2,19 +2,19 @@ import assert from 'node:assert/strict';
 import { writeFileSync } from 'node:fs';
 import { test } from 'node:test';
 import { parseDocument } from 'yaml';
-import { runPolicyTests } from '../../src/gate/policy-tests.js';
+import { testPolicy } from '../../src/cli/check.js';
 import { loadPolicyText } from '../../src/policy/load.js';
 import { TemporaryDirectory } from '../support/temporary-directory.js';
 import { EXAMPLES, NOW, PRESETS, type PolicySource, example, preset, rulesOf } from './presets.js';
 
-function failuresOf(results: ReturnType<typeof runPolicyTests>): string[] {
+function failuresOf(results: ReturnType<typeof testPolicy>): string[] {
   return results
     .filter((result) => !result.passed)
     .map(({ test: { position, method, target }, message }) => `line ${position.line}, ${method} ${target}: ${message}`);
 }
 
 async function ownFailures(source: PolicySource): Promise<string[]> {
-  return failuresOf(runPolicyTests(await rulesOf(source), NOW));
+  return failuresOf(testPolicy(await rulesOf(source), NOW));
 }
 
 for (const name of PRESETS) {
@@ -30,7 +30,7 @@ for (const name of PRESETS) {
     const policy = await rulesOf(preset(name));
     const expectations = policy.tests.map((one) => (one.expect.kind === 'allow' ? 'allow' : one.expect.status));
     for (const needed of ['allow', 401, 403] as const) assert.ok(expectations.includes(needed), String(needed));
-    assert.deepEqual(failuresOf(runPolicyTests(policy, NOW)), []);
+    assert.deepEqual(failuresOf(testPolicy(policy, NOW)), []);
   });
 
   test(`${name}: lacks nothing but its tokens`, async () => {

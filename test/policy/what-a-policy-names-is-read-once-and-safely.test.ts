@@ -84,7 +84,8 @@ describe('a policy with everything', () => {
       rest.authenticators.map((one) => one.name),
       ['keys', 'scraper'],
     );
-    assert.equal(rest.upstream, health.upstream, 'one upstream is one object');
+    assert.equal(rest.upstream, run.upstream, 'one upstream is one object');
+    assert.equal(health.upstream?.name, 'unix:/run/queen.sock');
 
     assert.deepEqual(
       policy.upstreams.map((one) => one.name),

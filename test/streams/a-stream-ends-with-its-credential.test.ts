@@ -182,7 +182,7 @@ async function listening(
     underway.stop();
     open.destroy();
     await open.ended;
-    await upstreams.close();
+    upstreams.close();
   });
   return { target: { port: open.address.port }, records, underway, asked: () => asked };
 }
