@@ -77,7 +77,7 @@ async function listening(child: ChildProcess): Promise<void> {
       });
     }),
     `a start; so far: ${said}`,
-    30_000,
+    120_000,
   );
 }
 
@@ -97,7 +97,7 @@ async function sh(command: string, shell: Shell): Promise<{ code: number | null;
   return { code: result.code, stdout: result.stdout, stderr: result.stderr };
 }
 
-test('every command of the README does what the README says', { timeout: 120_000 }, async (t) => {
+test('every command of the README does what the README says', { timeout: 240_000 }, async (t) => {
   if (requireComponent('curl', t) === null) return;
   using dir = new TemporaryDirectory();
   const shell: Shell = {
