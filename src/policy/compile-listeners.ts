@@ -46,6 +46,7 @@ import type {
 } from './schema.js';
 import type { ConnectionLimitsEntry } from './schema-limits.js';
 import { shadowedRoutes } from './shadow.js';
+import { fieldOfSingleEndpoint } from './single-endpoint.js';
 import { loopbackHint } from './upstream.js';
 import type { ParsedUpstream } from './upstream.js';
 
@@ -646,6 +647,7 @@ class ListenerCompilation {
         );
       }
       this.#warnUnheld(route, node);
+      this.#warnSingleEndpoint(route, node);
     }
     for (const { route, by } of shadowedRoutes(entries, table)) {
       const node = this.#node.at(['routes', route.index]);
@@ -658,6 +660,19 @@ class ListenerCompilation {
         'move it up, or remove it',
       );
     }
+  }
+
+  #warnSingleEndpoint(route: Route, node: Draft | null): void {
+    const field = fieldOfSingleEndpoint(route.pattern);
+    if (field === null || route.access.kind === 'deny' || node?.dropped.has('body') === true) return;
+    if (route.methods?.has('POST') === false || (route.demands?.body?.json ?? null) !== null) return;
+    this.#findings.warn(
+      'body_unjudged',
+      node,
+      'value',
+      `all that this API can do goes through one path, and nothing is asked of the body that says what (route ${show(route.name)})`,
+      `write body: { json: { field: ${field}, require_by_value: { VALUE: PERMISSION } } } in place of require`,
+    );
   }
 
   #warnUnheld(route: Route, node: Draft | null): void {

@@ -86,6 +86,7 @@ export const ISSUES = Object.freeze({
   // Warnings.
   route_shadowed: 'policy',
   route_public: 'policy',
+  body_unjudged: 'policy',
   permission_unheld: 'policy',
   role_unheld: 'policy',
   secret_from_environment: 'policy',
