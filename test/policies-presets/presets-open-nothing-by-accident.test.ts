@@ -13,13 +13,18 @@ interface Guarded {
   readonly listener: HttpListener;
   readonly route: Route;
   readonly anyOf: readonly string[];
+  /** Of the field that decides, where the body does. */
+  readonly value: string | null;
 }
 
 function guarded(policy: Policy): Guarded[] {
   return httpListeners(policy).flatMap((listener) =>
-    listener.routes.routes.flatMap((route) =>
-      route.access.kind === 'require' ? [{ listener, route, anyOf: route.access.anyOf }] : [],
-    ),
+    listener.routes.routes.flatMap((route): Guarded[] => {
+      if (route.access.kind !== 'require') return [];
+      const byValue = route.demands?.body?.json?.byValue ?? null;
+      if (byValue === null) return [{ listener, route, anyOf: route.access.anyOf, value: null }];
+      return [...byValue.permissions].map(([value, anyOf]) => ({ listener, route, anyOf, value }));
+    }),
   );
 }
 
@@ -45,18 +50,18 @@ for (const { name, source } of ALL) {
     const policy = await rulesOf(source);
     const routes = guarded(policy);
     assert.ok(routes.length > 0);
-    for (const { listener, route } of routes) {
+    for (const { listener, route, value } of routes) {
       for (const method of route.methods ?? ['GET', 'POST', 'DELETE', 'OPTIONS']) {
         for (const upgrade of method === 'GET' ? [false, true] : [false]) {
           const shape = { method, upgrade };
-          const nobody = ask(policy, { ...requestFor(listener, route, null), ...shape });
+          const nobody = ask(policy, { ...requestFor(listener, route, null, value), ...shape });
           assert.deepEqual(
             nobody.kind === 'refused' && [nobody.status, nobody.reason, nobody.route],
             [401, 'credential_missing', route.name],
             `${method} ${route.name}`,
           );
           const stranger = ask(policy, {
-            ...requestFor(listener, route, { name: 'stranger', roles: [], permissions: [] }),
+            ...requestFor(listener, route, { name: 'stranger', roles: [], permissions: [] }, value),
             ...shape,
           });
           assert.deepEqual(
@@ -71,10 +76,11 @@ for (const { name, source } of ALL) {
 
   test(`${name}: each guarded route lets in just the roles that hold its permission, and there is one`, async () => {
     const policy = await rulesOf(source);
-    for (const { listener, route, anyOf } of guarded(policy)) {
+    for (const { listener, route, anyOf, value } of guarded(policy)) {
       const open: string[] = [];
       for (const role of policy.roles.keys()) {
-        const said = ask(policy, requestFor(listener, route, { name: 'caller', roles: [role], permissions: [] }));
+        const caller = { name: 'caller', roles: [role], permissions: [] };
+        const said = ask(policy, requestFor(listener, route, caller, value));
         if (said.kind === 'allowed') {
           assert.equal(said.route, route.name);
           open.push(role);
@@ -84,20 +90,20 @@ for (const { name, source } of ALL) {
       assert.deepEqual(
         open,
         holders.map(([role]) => role),
-        route.name,
+        `${route.name} ${value ?? ''}`,
       );
-      assert.ok(open.length > 0, route.name);
+      assert.ok(open.length > 0, `${route.name} ${value ?? ''}`);
     }
   });
 
   test(`${name}: outside the allowed addresses nothing is open, whatever is shown`, async () => {
     const policy = await rulesOf(source);
     const everything = { name: 'everybody', roles: [...policy.roles.keys()], permissions: [] };
-    for (const { listener, route } of guarded(policy)) {
+    for (const { listener, route, value } of guarded(policy)) {
       const places = listener.allowFrom ?? route.from;
       if (places === null) continue;
       for (const from of ['203.0.113.7', '2001:db8::7']) {
-        const said = ask(policy, { ...requestFor(listener, route, everything), from });
+        const said = ask(policy, { ...requestFor(listener, route, everything, value), from });
         assert.equal(said.kind === 'refused' && said.status, 403, `${route.name} from ${from}`);
       }
     }

@@ -50,22 +50,61 @@ export function httpListeners(policy: Policy): HttpListener[] {
   return policy.listeners.filter((listener) => listener.type === 'http');
 }
 
-/** A caller from an allowed place, who asks for what the route is about. */
-export function requestFor(listener: HttpListener, route: Route, as: SupposedRequest['as']): SupposedRequest {
+/** What a member of a body may be where the presets demand that it is there. */
+const SOUND_MEMBERS: Readonly<Record<string, string>> = {
+  hive_id: 'hive-1',
+  hive_url: 'http://192.168.1.11:7835',
+  prompt: 'hello',
+  url: 'http://127.0.0.1:18001',
+};
+
+/**
+ * A caller from an allowed place, who asks for what the route is about.
+ * @param value of the field that the route decides by; null where it decides by none
+ */
+export function requestFor(
+  listener: HttpListener,
+  route: Route,
+  as: SupposedRequest['as'],
+  value: string | null = null,
+): SupposedRequest {
   return {
     listener: listener.name,
     method: [...(route.methods ?? ['POST'])][0] ?? 'GET',
-    target: targetOf(route),
+    target: targetOf(route, as?.name),
     host: null,
     from: firstAddress(route, listener),
     upgrade: route.pattern.startsWith('/ws/'),
+    body: bodyOf(route, as?.name, value),
     as,
   };
 }
 
 /** A path that only this pattern was written for: parameters filled, something below `**`. */
-export function targetOf(route: Route): string {
-  return route.pattern.replace(/\{[a-z0-9_]+\}/g, 'x1').replace('**', 'some/thing');
+export function targetOf(route: Route, caller = 'x1'): string {
+  const fill = (parameter: string): string => {
+    const check = route.demands?.head?.path.find((one) => one.name === parameter)?.check;
+    return check?.type === 'caller' ? caller : check?.type === 'range' ? '1' : 'x1';
+  };
+  return route.pattern
+    .replace(/\{([a-z0-9_]+)\}/g, (_, parameter: string) => fill(parameter))
+    .replace('**', 'some/thing');
+}
+
+/** JSON with what must be in it, where bodies are judged. */
+function bodyOf(route: Route, caller = 'x1', value: string | null): string | null {
+  const rules = route.demands?.body?.json ?? null;
+  if (rules === null) return null;
+  const members: Record<string, string> = {};
+  const field = rules.byValue?.pointer[0];
+  if (field !== undefined && value !== null) members[field] = value;
+  for (const { name, check } of rules.checks) {
+    if (!check.required) continue;
+    const sound = check.type === 'caller' ? caller : SOUND_MEMBERS[name];
+    assert.ok(sound !== undefined, `${route.name}: nothing is known of ${name}`);
+    members[name] = sound;
+  }
+  return JSON.stringify(members);
 }
 
 function firstAddress(route: Route, listener: HttpListener): string {
