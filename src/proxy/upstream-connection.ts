@@ -265,6 +265,9 @@ function headText({ method, target, fields, body, upgrade }: UpstreamRequest): s
 
 /** What `upstream-head` said of the body's length; null where that was nothing. */
 function statedLength(fields: readonly string[]): number | null {
-  const at = fields.indexOf('content-length');
-  return at === -1 ? null : Number(fields[at + 1]);
+  // Names only: a client may well say `content-length` in a value.
+  for (let i = 0; i < fields.length; i += 2) {
+    if (fields[i] === 'content-length') return Number(fields[i + 1]);
+  }
+  return null;
 }
