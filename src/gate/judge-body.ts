@@ -62,15 +62,20 @@ export function refusedByLength(demand: BodyDemand, message: Message): DenialRea
 export function refusedByType(message: Message): DenialReason | null {
   if (message.webSocket !== null) return 'upgrade_unsupported';
   const { fields } = message;
+  // Of those that go on: a type that `Connection` names stays here, and the upstream would have to guess.
+  let typed = false;
   for (let i = 0; i < fields.length; i += 2) {
     const name = fields[i] ?? '';
     const twin = cgiTwin(name);
-    if (twin === 'content-type' && name !== twin) return 'body_type_unsupported';
+    if (twin === 'content-type') {
+      if (name !== twin) return 'body_type_unsupported';
+      typed = true;
+    }
     if (twin !== 'content-encoding') continue;
     const coding = withoutWhitespace(fields[i + 1] ?? '').toLowerCase();
     if (name !== twin || coding !== 'identity') return 'body_encoding_unsupported';
   }
-  return isJsonType(message.contentType) ? null : 'body_type_unsupported';
+  return typed && isJsonType(message.contentType) ? null : 'body_type_unsupported';
 }
 
 /** Judges a body as it will be sent. Read top to bottom: readable, one reading, allowed, sound. */

@@ -16,8 +16,8 @@ export function parseJsonPointer(text: string): readonly string[] | null {
 }
 
 /**
- * - `ambiguous`: beside the member that is asked for stands another that is it in another case. Some readers (Go's
- *   encoding/json) take the one for the other.
+ * - `ambiguous`: beside the member that is asked for stands another that is it in another case, or up to a NUL. Some
+ *   readers (Go's encoding/json, cJSON) take the one for the other.
  * - `type`: something else than a list or object stands where the pointer leads through one. Some readers (serde) take a
  *   list for an object, in the order of its members.
  */
@@ -59,9 +59,14 @@ export function visitPointer<T>(
 
 function hasTwin(object: Readonly<Record<string, unknown>>, name: string): boolean {
   for (const key of Object.keys(object)) {
-    if (key.length === name.length && key !== name && fold(key) === fold(name)) return true;
+    if (key !== name && mayBe(key, name) && fold(key.split('\0', 1)[0] ?? '') === fold(name)) return true;
   }
   return false;
+}
+
+/** Readers in C take a name to end where a NUL stands. */
+function mayBe(key: string, name: string): boolean {
+  return key.length === name.length || (key.length > name.length && key.charCodeAt(name.length) === 0);
 }
 
 /** U+017F is an s and U+212A a k to whoever folds case. */

@@ -13,12 +13,18 @@ export function isJsonType(contentType: string | null): boolean {
   const [type = '', ...parameters] = contentType.split(';').map(withoutWhitespace);
   const [, major = '', minor = ''] = TYPE.exec(type.toLowerCase()) ?? [];
   if (!(major === 'application' && minor === 'json') && !/.\+json$/.test(minor)) return false;
+  if (minor.includes('charset')) return false;
   let charsets = 0;
   for (const parameter of parameters) {
     const equals = parameter.indexOf('=');
     const name = parameter.slice(0, equals).toLowerCase();
-    if (equals === -1 || !TOKEN.test(name)) return false;
-    if (name !== 'charset') continue;
+    // `charset*0` is a charset to readers of RFC 2231, which says so with asterisks.
+    if (equals === -1 || !TOKEN.test(name) || name.includes('*')) return false;
+    if (name !== 'charset') {
+      // Some look for the word alone, wherever it stands.
+      if (parameter.toLowerCase().includes('charset')) return false;
+      continue;
+    }
     charsets += 1;
     if (charsets > 1 || !/^(?:utf-8|"utf-8")$/i.test(parameter.slice(equals + 1))) return false;
   }

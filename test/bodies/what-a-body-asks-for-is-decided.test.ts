@@ -95,6 +95,12 @@ const REFUSED: readonly Row[] = [
     headers: [['Content-Type', 'text/plain']],
   },
   {
+    body: '{"operation":"status","a":"+ACI-,+ACI-operation+ACI-:+ACI-worker_install"}',
+    status: 415,
+    reason: 'body_type_unsupported',
+    headers: [['Content-Type', 'application/json; charset*0=utf-7']],
+  },
+  {
     body: Buffer.from('{"operation":"status"}', 'utf16le'),
     status: 415,
     reason: 'body_type_unsupported',
@@ -153,6 +159,18 @@ test('what a body asks for is decided by what it says', async (t) => {
       assert.equal(record['guardbee.invalid.rule'], row.invalid?.rule, shown);
       assertUntouched(upstream);
     }
+  });
+
+  await t.test('a type that the upstream would not get is none', async () => {
+    const response = await request(guard.plain, {
+      method: 'POST',
+      path: '/v1/jobs',
+      token,
+      headers: [JSON_TYPE, ['Connection', 'keep-alive, content-type']],
+      body: '{"operation":"status","a":"&operation=worker_install"}',
+    });
+    assert.equal(response.status, 415);
+    assertUntouched(upstream);
   });
 
   await t.test('HTTP/1.1 in chunks: refused alike', async () => {

@@ -80,6 +80,9 @@ test('the field decides, and only what is listed may be asked for', () => {
     ['{"operation":"status","Operation":"worker_install"}', 'body_ambiguous'],
     ['{"operation":"status","\\u004fPERATION":"worker_install"}', 'body_ambiguous'],
     ['{"Operation":"status"}', 'body_ambiguous'],
+    // Readers in C end a name at its first NUL.
+    ['{"operation":"status","operation\\u0000":"worker_install"}', 'body_ambiguous'],
+    ['{"OPERATION\\u0000x":"worker_install","operation":"status"}', 'body_ambiguous'],
     ['{"operation":"status","a":{"operation":1,"operation":2}}', 'body_ambiguous'],
     ['{"operat\\u0069on":"status"}', 'sound'],
     [[{ operation: 'status' }], 'body_malformed'],
@@ -196,6 +199,18 @@ test('types that are JSON in UTF-8 to everybody', () => {
     'application/json; charset=latin1',
     'application/json; charset=utf8',
     'application/json; charset=utf-8; charset=utf-16',
+    // RFC 2231, as readers of mail read it: UTF-7 has quotes where UTF-8 has none.
+    "application/json; charset*=utf-8''utf-7",
+    'application/json; charset*0=utf-7',
+    "application/json; charset*0*=us-ascii''utf-7",
+    'application/json; charset=utf-8; charset*0=utf-7',
+    "application/json; x*=utf-8''y",
+    // Readers that look for the word alone.
+    'application/json; x=charset=utf-7',
+    'application/json; x="charset=utf-7"',
+    'application/json; xcharset=utf-7',
+    'application/json; charset=utf-8; x=1 charset=utf-7',
+    'application/vnd.charset=utf-7+json',
     'application/json; charset',
     'application/json;',
     'application /json',

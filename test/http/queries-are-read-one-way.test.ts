@@ -29,6 +29,18 @@ test('what two readers could take for two things', () => {
     'n[]=2',
     'n[0]=1',
     '+n=1',
+    // PHP makes _ of these.
+    'queen.url=1',
+    'queen+url=1',
+    'queen_url=1&queen%5Burl=2',
+    // Rack and qs cut brackets off at the front too, and some readers a question mark.
+    '[n]=1',
+    'n=1&%5Bn%5D=2',
+    ']n=1',
+    'n]=1',
+    '[[n=1',
+    '?n=1',
+    'n=1&%3Fn=2',
     'n%00x=1',
     'a=1;n=2',
     'n=%',
