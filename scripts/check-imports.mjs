@@ -36,7 +36,8 @@ export const HOUSE = {
 
   /** Files in pure folders that may do I/O all the same, and with what: the doors through which input comes. */
   doors: {
-    'identity/jwks.ts': ['node:dns', 'node:http', 'node:https'],
+    'identity/jwks.ts': ['node:http', 'node:https'],
+    'net/this-machine.ts': ['node:dns'],
     'policy/load.ts': ['node:dns/promises', 'node:os'],
     'secret/files.ts': ['node:fs', 'node:fs/promises'],
   },

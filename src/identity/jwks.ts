@@ -1,9 +1,7 @@
 /** The keys of an issuer from its JWKS URL. The one file of this folder that looks outside. */
-import { lookup } from 'node:dns';
 import { type ClientRequest, type IncomingMessage, request as requestHttp } from 'node:http';
 import { request as requestHttps } from 'node:https';
-import type { LookupFunction } from 'node:net';
-import { isLoopback, parsePeerAddress } from '../net/address.js';
+import { isThisMachine, lookupThisMachine } from '../net/this-machine.js';
 import type { JwsAlgorithm } from '../policy/jws-algorithms.js';
 import { LARGEST_KEY_SET, type VerificationKey, readJwkSet } from '../policy/verification-key.js';
 import { type FittingKeys, type KeySource, pickKeys } from './key-source.js';
@@ -55,7 +53,7 @@ export function fetchJwks(url: string, limits: FetchLimits = LIMITS): Fetching {
     agent: false as const,
   };
   const asked: ClientRequest = plain
-    ? requestHttp(target, { ...options, lookup: loopbackLookup })
+    ? requestHttp(target, { ...options, lookup: lookupThisMachine })
     : requestHttps(target, { ...options, rejectUnauthorized: true, minVersion: 'TLSv1.2' });
   const timer = setTimeout(() => {
     settle({ ok: false, fault: 'timeout' });
@@ -115,30 +113,6 @@ function readBody(response: IncomingMessage, limits: FetchLimits, settle: (fetch
   response.on('error', () => {
     settle({ ok: false, fault: 'unreachable' });
   });
-}
-
-class NotLoopbackError extends Error {
-  readonly code = 'GUARDBEE_NOT_LOOPBACK';
-}
-
-/** `localhost` is a name like others, and DNS may say anything of it. */
-const loopbackLookup: LookupFunction = (hostname, options, callback) => {
-  lookup(hostname, { ...options, all: true }, (error, addresses) => {
-    if (error !== null) {
-      callback(error, []);
-      return;
-    }
-    const [first] = addresses;
-    const sound = addresses.every(({ address }) => isThisMachine(address));
-    if (!sound || first === undefined) callback(new NotLoopbackError('not a loopback address'), []);
-    else if (options.all === true) callback(null, addresses);
-    else callback(null, first.address, first.family);
-  });
-};
-
-function isThisMachine(address: string | undefined): boolean {
-  const read = parsePeerAddress(address);
-  return read !== null && isLoopback(read);
 }
 
 /** The address that was really reached; the last word. */

@@ -1,6 +1,5 @@
-import { lookup } from 'node:dns';
-import { type LookupFunction, type Socket, connect } from 'node:net';
-import { isLoopback, parsePeerAddress } from '../net/address.js';
+import { type Socket, connect } from 'node:net';
+import { NotThisMachineError, isThisMachine, lookupThisMachine } from '../net/this-machine.js';
 import type { Upstream } from '../policy/policy.js';
 import { GivenUp } from './upstream-failure.js';
 
@@ -26,7 +25,7 @@ export function openSocket(
           ...options,
           host: target.host,
           port: target.port,
-          ...(mustBeLoopback ? { lookup: loopbackLookup } : {}),
+          ...(mustBeLoopback ? { lookup: lookupThisMachine } : {}),
         });
   const settle = (result: Socket | { readonly error: Error }): void => {
     clearTimeout(timer);
@@ -40,8 +39,8 @@ export function openSocket(
     done(result);
   };
   const onConnect = (): void => {
-    const sound = !mustBeLoopback || target.kind === 'unix' || reachedLoopback(socket);
-    settle(sound ? socket : { error: new GivenUp('upstream_not_loopback') });
+    const sound = !mustBeLoopback || target.kind === 'unix' || isThisMachine(socket.remoteAddress);
+    settle(sound ? socket : { error: new NotThisMachineError() });
   };
   const onError = (error: Error): void => {
     settle({ error });
@@ -60,28 +59,4 @@ export function openSocket(
       socket.destroy();
     },
   };
-}
-
-/** Looks a name up and passes on addresses of this machine only. */
-const loopbackLookup: LookupFunction = (hostname, options, callback) => {
-  lookup(hostname, { ...options, all: true }, (error, addresses) => {
-    if (error !== null) {
-      callback(error, []);
-      return;
-    }
-    const [first] = addresses;
-    const sound = addresses.every(({ address }) => {
-      const parsed = parsePeerAddress(address);
-      return parsed !== null && isLoopback(parsed);
-    });
-    if (!sound || first === undefined) callback(new GivenUp('upstream_not_loopback'), []);
-    else if (options.all === true) callback(null, addresses);
-    else callback(null, first.address, first.family);
-  });
-};
-
-/** The address that was really reached; the last word, whatever a resolver said. */
-function reachedLoopback(socket: Socket): boolean {
-  const address = socket.remoteAddress === undefined ? null : parsePeerAddress(socket.remoteAddress);
-  return address !== null && isLoopback(address);
 }

@@ -1,4 +1,5 @@
 import type { FailureReason } from '../failure.js';
+import { NotThisMachineError } from '../net/this-machine.js';
 
 /** Why an upstream request ended early, in the words of the failure table: found out here, or a choice of ours. */
 export class GivenUp extends Error {
@@ -33,6 +34,7 @@ const BY_CODE: Readonly<Record<string, FailureReason>> = {
 /** Which row of the failure table an error of the upstream's side belongs to. */
 export function upstreamFailure(error: unknown): FailureReason {
   if (error instanceof GivenUp) return error.reason;
+  if (error instanceof NotThisMachineError) return 'upstream_not_loopback';
   if (!(error instanceof Error)) return 'sidecar_error';
   // Several addresses of one name were tried (Happy Eyeballs): all failed, the first speaks for them.
   if (error instanceof AggregateError && error.errors.length > 0) return upstreamFailure(error.errors[0]);

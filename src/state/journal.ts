@@ -1,5 +1,6 @@
-import { type FileHandle, open } from 'node:fs/promises';
+import { type FileHandle, open, rename } from 'node:fs/promises';
 import * as path from 'node:path';
+import { isObject } from '../http/strict-json.js';
 import { readStateFile, replaceStateFile, syncDirectory, why } from './state-directory.js';
 import { StateError } from './store.js';
 
@@ -7,36 +8,48 @@ export interface JournalContent {
   readonly journal: Journal;
   /** Whole lines, without their ends. */
   readonly lines: readonly string[];
-  /** The last line was being written when the process stopped; it is dropped. */
-  readonly torn: boolean;
+  /** The last line was being written when the process stopped; it is dropped. Empty: nothing was. */
+  readonly torn: string;
 }
 
-/**
- * A file of lines that is added to, 0600. Written to the kernel before `append` resolves, so that it outlives this process;
- * what must outlive the machine's power needs more than this.
- */
+/** `kernel`: what is written outlives this process. `disk`: it outlives the machine's power too. */
+export type Durability = 'kernel' | 'disk';
+
+/** One line that is a JSON object; null for anything else. */
+export function parseLine(line: string): Readonly<Record<string, unknown>> | null {
+  try {
+    const value: unknown = JSON.parse(line);
+    return isObject(value) ? value : null;
+  } catch {
+    return null;
+  }
+}
+
+/** A file of lines that is added to, 0600. What was appended is as safe as was asked for before `append` resolves. */
 export class Journal {
   readonly #file: string;
+  readonly #durability: Durability;
   #handle: FileHandle | null = null;
   /** Bytes that are whole lines. */
   #length: number;
   #lines: number;
   #writing: Promise<void> = Promise.resolve();
 
-  private constructor(file: string, length: number, lines: number) {
+  private constructor(file: string, durability: Durability, length: number, lines: number) {
     this.#file = file;
+    this.#durability = durability;
     this.#length = length;
     this.#lines = lines;
   }
 
   /** @throws StateError */
-  static async open(file: string, largest: number): Promise<JournalContent> {
+  static async open(file: string, largest: number, durability: Durability): Promise<JournalContent> {
     const bytes = await readStateFile(file, largest);
     const end = bytes === null ? 0 : bytes.lastIndexOf(0x0a) + 1;
     const lines = bytes === null || end === 0 ? [] : bytes.toString('utf8', 0, end - 1).split('\n');
-    const journal = new Journal(file, end, lines.length);
+    const journal = new Journal(file, durability, end, lines.length);
     await journal.#reopen();
-    return { journal, lines, torn: bytes !== null && end < bytes.length };
+    return { journal, lines, torn: bytes?.toString('utf8', end) ?? '' };
   }
 
   get lines(): number {
@@ -49,6 +62,7 @@ export class Journal {
       if (this.#handle === null) await this.#reopen();
       try {
         await this.#handle?.appendFile(`${line}\n`);
+        if (this.#durability === 'disk') await this.#handle?.datasync();
       } catch (error) {
         await this.#handle?.truncate(this.#length).catch(() => undefined);
         throw new StateError(`${this.#file} cannot be written: ${why(error)}`);
@@ -68,6 +82,24 @@ export class Journal {
       this.#lines = all.length;
       await this.#reopen();
     });
+  }
+
+  /** Keeps the file under another name, since somebody may want to know what was in it. @throws StateError */
+  async setAside(as: string): Promise<void> {
+    await this.#inTurn(async () => {
+      await this.#handle?.close();
+      this.#handle = null;
+      await rename(this.#file, as).catch((error: unknown) => {
+        throw new StateError(`${this.#file} cannot be set aside: ${why(error)}`);
+      });
+      this.#length = 0;
+      this.#lines = 0;
+    });
+  }
+
+  /** Resolves when everything that was asked for so far was tried. */
+  async settled(): Promise<void> {
+    await this.#writing;
   }
 
   async close(): Promise<void> {

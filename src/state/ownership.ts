@@ -2,7 +2,7 @@ import * as path from 'node:path';
 import type { Owners, Unnamed } from '../gate/owners.js';
 import type { Identity } from '../identity/identity.js';
 import type { OwnsSettings, Policy } from '../policy/policy.js';
-import { Journal } from './journal.js';
+import { Journal, parseLine } from './journal.js';
 import { ensureStateDirectory } from './state-directory.js';
 import { StateError } from './store.js';
 
@@ -113,7 +113,7 @@ export class Ownership implements Owners {
   async #load(dir: string): Promise<void> {
     await ensureStateDirectory(dir);
     const file = path.join(dir, FILE);
-    const { journal, lines, torn } = await Journal.open(file, LARGEST_FILE);
+    const { journal, lines, torn } = await Journal.open(file, LARGEST_FILE, 'kernel');
     this.#journal = journal;
     const nowMs = this.#events.now();
     let broken = 0;
@@ -125,7 +125,7 @@ export class Ownership implements Owners {
     // What is not known is nobody's, so that a lost line opens nothing.
     if (broken > 0)
       this.#events.notKept(`${String(broken)} lines of ${file} cannot be read; what they named is nobody's`);
-    if (torn)
+    if (torn !== '')
       this.#events.notKept(`the last line of ${file} was being written when the process stopped; it is dropped`);
     if (broken > 0 || lines.length > 2 * this.size + SLACK) await this.#compact();
   }
@@ -159,14 +159,9 @@ function toLine(upstream: string, id: string, { authenticator, name, untilMs }: 
 }
 
 function fromLine(text: string): { readonly upstream: string; readonly id: string; readonly entry: Entry } | null {
-  let value: unknown;
-  try {
-    value = JSON.parse(text);
-  } catch {
-    return null;
-  }
-  if (typeof value !== 'object' || value === null) return null;
-  const { v, upstream, id, by, until } = value as Readonly<Record<string, unknown>>;
+  const line = parseLine(text);
+  if (line === null) return null;
+  const { v, upstream, id, by, until } = line;
   if (v !== 1 || typeof upstream !== 'string' || typeof id !== 'string' || !Array.isArray(by)) return null;
   const [authenticator, name] = by as readonly unknown[];
   if (typeof authenticator !== 'string' || typeof name !== 'string' || typeof until !== 'number') return null;

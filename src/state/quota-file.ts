@@ -1,5 +1,6 @@
 import * as path from 'node:path';
 import type { WindowState } from './limit-counters.js';
+import { parseLine } from './journal.js';
 import { readStateFile, replaceStateFile } from './state-directory.js';
 import { StateError, type Tell } from './store.js';
 
@@ -121,14 +122,9 @@ export class QuotaFile {
 }
 
 function fromLine(text: string): WindowState | null {
-  let value: unknown;
-  try {
-    value = JSON.parse(text);
-  } catch {
-    return null;
-  }
-  if (typeof value !== 'object' || value === null) return null;
-  const { v, id, perMs, startMs, counts } = value as Readonly<Record<string, unknown>>;
+  const line = parseLine(text);
+  if (line === null) return null;
+  const { v, id, perMs, startMs, counts } = line;
   if (v !== 1 || typeof id !== 'string' || !isWhole(perMs) || !isWhole(startMs) || !Array.isArray(counts)) return null;
   const read: [string, number][] = [];
   for (const entry of counts as readonly unknown[]) {
