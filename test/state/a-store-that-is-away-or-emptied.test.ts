@@ -121,12 +121,14 @@ test('a server that stops answering holds nobody up', async (t) => {
   const token = revocable();
   assert.equal(await store.standing(token, Date.now()), 'good');
   const asleep = redis.command('DEBUG', 'SLEEP', '2');
-  const answers = await within(
-    Promise.all([store.standing(revocable({ jti: 'first sight' }), Date.now())]),
-    'an answer while Redis sleeps',
-    5000,
-  );
-  assert.deepEqual(answers, ['unknown']);
+  // Asked again until it has fallen asleep.
+  const firstSights = async (): Promise<string> => {
+    for (let i = 0; ; i += 1) {
+      const standing = await store.standing(revocable({ jti: `first sight ${String(i)}` }), Date.now());
+      if (standing !== 'good') return standing;
+    }
+  };
+  assert.equal(await within(firstSights(), 'an answer while Redis sleeps', 5000), 'unknown');
   assert.equal(store.standing(token, Date.now()), 'unknown');
   await asleep;
   await waitUntil(() => store.status.state === 'up', 'it to come back by itself');
