@@ -126,8 +126,10 @@ class TunnelHandler implements AnswerHandler {
       return true;
     }
     const { allowance } = this.#permit;
-    allowance?.stream?.isNone();
     this.#exchange.answered(status);
+    // Who asks for a WebSocket may get events, and holds them as long: the place that was taken for the one is the other's.
+    if (head.eventStream) openStream(this.#exchange, this.#permit, 'sse');
+    else allowance?.stream?.isNone();
     this.#exchange.answer.sendHead(status, limitedFields(head.fields, allowance), head.bodiless);
     return true;
   }

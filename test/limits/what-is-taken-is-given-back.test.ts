@@ -2,7 +2,13 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
 import { startGuard, type Guard } from '../support/guard.js';
-import { openWebSocket, RawConnection, request, requestBytes } from '../support/raw-client.js';
+import {
+  openWebSocket,
+  RawConnection,
+  request,
+  requestBytes,
+  WEBSOCKET_HANDSHAKE_FIELDS,
+} from '../support/raw-client.js';
 import { RecordingUpstream, respond } from '../support/recording-upstream.js';
 import { waitUntil } from '../support/wait.js';
 
@@ -133,6 +139,27 @@ describe('what is taken is given back', () => {
       return handshake.socket === null ? null : handshake;
     }, 'the stream to be given back');
     await socket.connection.waitForEnd();
+  });
+
+  test('events in answer to a WebSocket handshake are a stream like any other', async () => {
+    const shake = async (path: string): Promise<RawConnection> => {
+      const client = await RawConnection.connect(guard.plain);
+      const headers = [...WEBSOCKET_HANDSHAKE_FIELDS, ['Sec-WebSocket-Key', 'AAAAAAAAAAAAAAAAAAAAAA=='] as const];
+      client.write(requestBytes(guard.plain, { path, token: guard.token, headers }));
+      const head = await client.readHead();
+      assert.equal(head.status, 200);
+      return client;
+    };
+    {
+      using first = await shake('/stream/events');
+      const second = await openWebSocket(guard.plain, { path: '/stream/ws', token: guard.token });
+      second.connection.close();
+      assert.equal(second.response.status, 429);
+      first.reset();
+    }
+    await waitUntil(async () => (await ask('/stream/ends', EVENTS)) === 200, 'the stream to be given back');
+    using short = await shake('/short/events');
+    await short.waitForEnd();
   });
 
   test('connections of one address: counted before they say anything, given back, trusted proxies exempt', async () => {
