@@ -4,27 +4,39 @@ import { GivenUp } from './upstream-failure.js';
 
 const LAST_CHUNK = '0\r\n\r\n';
 
+export interface BodySenderEvents {
+  failed(error: Error): void;
+  /** Whom it waits for has changed, or the upstream has taken something. */
+  moved(): void;
+}
+
 /** Writes a request's body to an upstream: as it comes, no faster than it is taken, and exactly as long as was stated. */
 export class BodySender {
   readonly #socket: Socket;
   readonly #body: Readable | Buffer;
   /** Bytes that the head has stated; null: chunked (RFC 9112 §7.1). */
   readonly #length: number | null;
-  readonly #onFailure: (error: Error) => void;
+  readonly #events: BodySenderEvents;
   #sent = 0;
+  #blocked = false;
   #done = false;
   #stopped = false;
 
-  constructor(socket: Socket, body: Readable | Buffer, length: number | null, onFailure: (error: Error) => void) {
+  constructor(socket: Socket, body: Readable | Buffer, length: number | null, events: BodySenderEvents) {
     this.#socket = socket;
     this.#body = body;
     this.#length = length;
-    this.#onFailure = onFailure;
+    this.#events = events;
   }
 
   /** Everything was handed to the socket. */
   get done(): boolean {
     return this.#done;
+  }
+
+  /** The upstream has taken all there was, and waits for more, as we do. */
+  get awaitsMore(): boolean {
+    return !this.#done && !this.#stopped && !this.#blocked;
   }
 
   start(): void {
@@ -67,7 +79,11 @@ export class BodySender {
     } else {
       ready = socket.write(piece);
     }
-    if (!ready && !Buffer.isBuffer(this.#body)) this.#body.pause();
+    if (ready || Buffer.isBuffer(this.#body)) return;
+    this.#body.pause();
+    if (this.#blocked) return;
+    this.#blocked = true;
+    this.#events.moved();
   };
 
   readonly #onEnd = (): void => {
@@ -78,14 +94,18 @@ export class BodySender {
     }
     this.#done = true;
     if (this.#length === null) this.#socket.write(LAST_CHUNK, 'latin1');
+    this.#events.moved();
   };
 
   readonly #onDrain = (): void => {
-    if (!this.#stopped && !Buffer.isBuffer(this.#body)) this.#body.resume();
+    if (this.#stopped || Buffer.isBuffer(this.#body)) return;
+    this.#blocked = false;
+    this.#events.moved();
+    this.#body.resume();
   };
 
   /** Node's parser holds clients to their word; this holds against anybody between. */
   #mismatch(): void {
-    this.#onFailure(new GivenUp('client_body_broken'));
+    this.#events.failed(new GivenUp('client_body_broken'));
   }
 }

@@ -137,7 +137,8 @@ class ForwardHandler implements AnswerHandler {
     if (this.#over) return true;
     this.#exchange.bytesOut += chunk.length;
     if (this.#held !== null) return this.#hold(this.#held, chunk);
-    this.#paused = !this.#exchange.answer.write(chunk);
+    // One piece that fits says nothing of those before it, which still wait for the drain.
+    if (!this.#exchange.answer.write(chunk)) this.#paused = true;
     return !this.#paused;
   }
 

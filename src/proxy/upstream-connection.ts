@@ -17,7 +17,10 @@ export interface UpstreamRequest {
   readonly body: Readable | Buffer | null;
   /** Asks to switch to the WebSocket protocol (RFC 6455 §4.1). */
   readonly upgrade: boolean;
-  /** Until the answer's head, milliseconds; Infinity: as long as it takes. */
+  /**
+   * From the end of the request, or from when the upstream last took something of it, until the answer's head,
+   * milliseconds; Infinity: as long as it takes. While there is more of the request to come, nobody waits for an answer.
+   */
   readonly headTimeoutMs: number;
 }
 
@@ -59,6 +62,7 @@ export class UpstreamConnection {
   /** Monotonic milliseconds after which `expire` ends it; Infinity: nothing is waited for. */
   #deadline = Number.POSITIVE_INFINITY;
   #timer: NodeJS.Timeout | null = null;
+  #headTimeoutMs = Number.POSITIVE_INFINITY;
   #spent = false;
   #gone = false;
   /** Set by whoever keeps it: it ended while nobody used it. */
@@ -106,9 +110,16 @@ export class UpstreamConnection {
     this.#socket?.resume();
   }
 
+  /** It lies unused and may be used again. @param now monotonic milliseconds */
+  ready(now: number): boolean {
+    return !this.spent && now < this.#deadline;
+  }
+
   /** Ends what has waited too long. @param now monotonic milliseconds */
   expire(now: number): void {
-    if (now >= this.#deadline) this.#fail(new GivenUp('upstream_timeout'));
+    if (now < this.#deadline) return;
+    if (this.#sender?.awaitsMore === true) this.#await();
+    else this.#fail(new GivenUp('upstream_timeout'));
   }
 
   /** At once, and without another word to anybody. */
@@ -139,22 +150,32 @@ export class UpstreamConnection {
       },
       data: (chunk) => handler.data(chunk),
     });
-    this.#await(request.headTimeoutMs);
+    this.#headTimeoutMs = request.headTimeoutMs;
+    this.#await();
     socket.write(head, 'latin1');
     if (request.body === null) return;
-    this.#sender = new BodySender(socket, request.body, statedLength(request.fields), (error) => {
-      this.#fail(error);
+    this.#sender = new BodySender(socket, request.body, statedLength(request.fields), {
+      failed: (error) => {
+        this.#fail(error);
+      },
+      moved: () => {
+        if (this.#deadline !== Number.POSITIVE_INFINITY) this.#await();
+      },
     });
     this.#sender.start();
   }
 
   /** The sweep of the pool is coarse; a short limit has a timer of its own. */
-  #await(ms: number): void {
-    this.#deadline = performance.now() + ms;
-    if (ms >= SWEEP_FROM_MS) return;
-    this.#timer = setTimeout(() => {
-      this.expire(Number.POSITIVE_INFINITY);
-    }, ms);
+  #await(): void {
+    this.#deadline = performance.now() + this.#headTimeoutMs;
+    if (this.#headTimeoutMs >= SWEEP_FROM_MS) return;
+    if (this.#timer === null) {
+      this.#timer = setTimeout(() => {
+        this.expire(Number.POSITIVE_INFINITY);
+      }, this.#headTimeoutMs);
+    } else {
+      this.#timer.refresh();
+    }
   }
 
   #stopWaiting(): void {

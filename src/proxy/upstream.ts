@@ -38,10 +38,13 @@ export class UpstreamPool {
    * after any error.
    */
   acquire(): UpstreamConnection | null {
+    const now = performance.now();
     for (;;) {
       const idle = this.#idle.pop();
       if (idle === undefined) return this.#all.size < MOST_CONNECTIONS ? this.#open() : null;
-      if (!idle.spent) return idle;
+      if (idle.ready(now)) return idle;
+      // The sweep may be late, where the process was: by now the upstream may have closed it, too.
+      this.discard(idle);
     }
   }
 
