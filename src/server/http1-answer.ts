@@ -94,7 +94,8 @@ export class Http1Answer implements Answer {
   }
 
   sendContinue(): void {
-    if (!this.#gone()) this.#response.writeContinue();
+    // After an answer it would be taken for the beginning of the next one.
+    if (!this.#gone() && !this.headSent) this.#response.writeContinue();
   }
 
   abort(): void {

@@ -88,7 +88,7 @@ export class Http2Answer implements Answer {
   }
 
   sendContinue(): void {
-    if (!this.#gone()) this.#stream.additionalHeaders({ ':status': 100 });
+    if (!this.#gone() && !this.headSent) this.#stream.additionalHeaders({ ':status': 100 });
   }
 
   abort(): void {

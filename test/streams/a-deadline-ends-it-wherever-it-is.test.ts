@@ -50,6 +50,15 @@ describe('a deadline ends it wherever it is', () => {
       upstream: upstream.url,
       listeners: {
         basic: { authenticate: ['slow'] },
+        judged: {
+          tls: true,
+          authenticate: ['slow'],
+          routes: [{ name: 'submit', path: '/**', methods: ['POST'], require: 'read', body: { json: {} } }],
+        },
+        judged_plain: {
+          authenticate: ['slow'],
+          routes: [{ name: 'submit', path: '/**', methods: ['POST'], require: 'read', body: { json: {} } }],
+        },
         off: { deadlines: 'off' },
         rbee: { deadlines: { answer: 'rbee' } },
         hasty: {
@@ -65,7 +74,8 @@ describe('a deadline ends it wherever it is', () => {
       authenticators: { slow: { type: 'basic', htpasswd_file: 'users.htpasswd', roles: ['operator'] } },
       prepare: (directory) => {
         // bcrypt takes a quarter of a second over it, or more.
-        writeFileIn(directory, 'users.htpasswd', `alice:${hashSync('right', 12)}\n`);
+        const hash = hashSync('right', 12);
+        writeFileIn(directory, 'users.htpasswd', `alice:${hash}\ncarol:${hash}\ndora:${hash}\n`);
       },
     });
   });
@@ -196,6 +206,47 @@ describe('a deadline ends it wherever it is', () => {
     const right = await request(guard.target('basic'), { headers: [basic('right')], timeoutMs: 60_000 });
     assert.equal(right.status, 200);
     assert.equal(upstream.requests.length, seen + 1);
+  });
+
+  test('nothing is said after the 504, though a body were welcome', async () => {
+    const seen = upstream.requests.length;
+    const expecting = [
+      ['Content-Type', 'application/json'],
+      ['Content-Length', '4'],
+      ['Expect', '100-continue'],
+    ] as const;
+    const target = guard.target('judged_plain');
+    using client = await RawConnection.connect(target);
+    const headers = [basic('right', 'carol'), ['X-Deadline', String(Date.now() + 60)] as const, ...expecting];
+    client.write(requestBytes(target, { method: 'POST', headers }));
+    const answer = await client.readResponse('POST');
+    assert.equal(answer.status, 504);
+    assert.deepEqual(answer.informational, []);
+    await client.waitForEnd();
+    assert.equal(client.pending.toString(), '');
+    const session = await h2Connect(guard.target('judged'));
+    try {
+      const asked = Object.fromEntries(
+        [basic('right', 'dora'), ['X-Deadline', String(Date.now() + 60)] as const, ...expecting].map(
+          ([name, value]) => [name.toLowerCase(), value],
+        ),
+      );
+      const stream = session.request({ ':method': 'POST', ':path': '/', ...asked });
+      stream.on('error', () => undefined);
+      const [head] = (await within(once(stream, 'response'), 'an answer')) as [{ ':status'?: number }];
+      assert.equal(head[':status'], 504);
+      // Asked of the same thread, and so answered after the first was.
+      const other = { ':path': '/', authorization: basic('wrong', 'dora')[1], ':method': 'POST' };
+      assert.equal((await h2Request(session, other, 'null')).status, 401);
+      stream.destroy();
+    } finally {
+      session.destroy();
+    }
+    assert.deepEqual(
+      guard.process.logLines.filter((line) => line['event.name'] === 'request.broke'),
+      [],
+    );
+    assert.equal(upstream.requests.length, seen);
   });
 
   test('a guess counts whose asker did not wait, and no deadline hurries the answer to the next', async () => {
