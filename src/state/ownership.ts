@@ -27,12 +27,67 @@ export interface OwnershipEvents {
   notKept(message: string): void;
 }
 
+/** What was made behind one upstream. */
+class Things {
+  /** The oldest is the first. */
+  readonly #byId = new Map<string, Entry>();
+  /** The ids of each owner, the oldest first. */
+  readonly #byOwner = new Map<string, Set<string>>();
+
+  get size(): number {
+    return this.#byId.size;
+  }
+
+  get all(): Iterable<[string, Entry]> {
+    return this.#byId;
+  }
+
+  get(id: string): Entry | undefined {
+    return this.#byId.get(id);
+  }
+
+  put(id: string, entry: Entry): void {
+    this.#forget(id);
+    this.#byId.set(id, entry);
+    const owner = ownerOf(entry);
+    const ids = this.#byOwner.get(owner);
+    if (ids === undefined) this.#byOwner.set(owner, new Set([id]));
+    else ids.add(id);
+  }
+
+  /** The oldest of whoever has most, so that nobody crowds out what others made; of several such, the oldest of all. */
+  forgetOne(): void {
+    let most: ReadonlySet<string> = new Set();
+    for (const ids of this.#byOwner.values()) if (ids.size > most.size) most = ids;
+    const [first] = this.#byId;
+    const ofFirst = first === undefined ? undefined : this.#byOwner.get(ownerOf(first[1]));
+    const [id] = ofFirst?.size === most.size ? ofFirst : most;
+    if (id !== undefined) this.#forget(id);
+  }
+
+  #forget(id: string): void {
+    const entry = this.#byId.get(id);
+    if (entry === undefined) return;
+    this.#byId.delete(id);
+    const owner = ownerOf(entry);
+    const ids = this.#byOwner.get(owner);
+    ids?.delete(id);
+    if (ids?.size === 0) this.#byOwner.delete(owner);
+  }
+}
+
+/** The name of an authenticator has no blank. */
+function ownerOf({ authenticator, name }: Entry): string {
+  return `${authenticator} ${name}`;
+}
+
 /** Who made what, by upstream: in memory to be asked, and in a file so that a restart forgets nothing. */
 export class Ownership implements Owners {
   readonly #events: OwnershipEvents;
   /** The most that is remembered of each upstream; others are none of this policy. */
   readonly #most: ReadonlyMap<string, number>;
-  readonly #entries = new Map<string, Map<string, Entry>>();
+  readonly #entries = new Map<string, Things>();
+  #compacting = false;
   #journal: Journal | null = null;
 
   private constructor(policy: Policy, events: OwnershipEvents) {
@@ -42,7 +97,7 @@ export class Ownership implements Owners {
       most.set(upstream, Math.max(most.get(upstream) ?? 0, owns.most));
     }
     this.#most = most;
-    for (const upstream of most.keys()) this.#entries.set(upstream, new Map());
+    for (const upstream of most.keys()) this.#entries.set(upstream, new Things());
   }
 
   /** Nothing is opened for a policy in which nothing is owned. @throws StateError */
@@ -80,7 +135,7 @@ export class Ownership implements Owners {
     this.#put(upstream, id, entry);
     try {
       await this.#journal?.append(toLine(upstream, id, entry));
-      if ((this.#journal?.lines ?? 0) > 2 * this.size + SLACK) await this.#compact();
+      if ((this.#journal?.lines ?? 0) > 2 * this.size + SLACK) await this.#compactOnce();
     } catch (error) {
       if (!(error instanceof StateError)) throw error;
       this.#events.notKept(`${error.message}; who owns what is known until this process ends, and no longer`);
@@ -100,14 +155,8 @@ export class Ownership implements Owners {
     const entries = this.#entries.get(upstream);
     const most = this.#most.get(upstream);
     if (entries === undefined || most === undefined) return;
-    // The oldest is the first.
-    entries.delete(id);
-    entries.set(id, entry);
-    while (entries.size > most) {
-      const [oldest] = entries.keys();
-      if (oldest === undefined) return;
-      entries.delete(oldest);
-    }
+    entries.put(id, entry);
+    while (entries.size > most) entries.forgetOne();
   }
 
   async #load(dir: string): Promise<void> {
@@ -130,11 +179,22 @@ export class Ownership implements Owners {
     if (broken > 0 || lines.length > 2 * this.size + SLACK) await this.#compact();
   }
 
+  /** Many that come at once all see that it is due. */
+  async #compactOnce(): Promise<void> {
+    if (this.#compacting) return;
+    this.#compacting = true;
+    try {
+      await this.#compact();
+    } finally {
+      this.#compacting = false;
+    }
+  }
+
   async #compact(): Promise<void> {
     const nowMs = this.#events.now();
     await this.#journal?.rewrite(() =>
       [...this.#entries].flatMap(([upstream, entries]) =>
-        [...entries].flatMap(([id, entry]) => (entry.untilMs > nowMs ? [toLine(upstream, id, entry)] : [])),
+        [...entries.all].flatMap(([id, entry]) => (entry.untilMs > nowMs ? [toLine(upstream, id, entry)] : [])),
       ),
     );
   }

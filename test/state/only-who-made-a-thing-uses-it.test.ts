@@ -199,13 +199,13 @@ const who = (name: string, authenticator = 'keys'): Identity => ({
   revocables: [],
 });
 
-async function opened(t: TestContext, dir: TemporaryDirectory, clock: { nowMs: number }): Promise<Ownership> {
+async function opened(t: TestContext, dir: TemporaryDirectory, clock: { nowMs: number }, most = 3): Promise<Ownership> {
   const text = policyText(
     simplePolicy({
       upstream: 'http://127.0.0.1:7833',
       stateDir: dir.file('state'),
       tokens: [{ name: 'k', sha256: tokenPair().sha256, roles: ['operator'] }],
-      routes: [{ name: 'submit', path: '/v1/jobs', require: 'write', owns: { from: 'response.id', most: 3 } }],
+      routes: [{ name: 'submit', path: '/v1/jobs', require: 'write', owns: { from: 'response.id', most } }],
     }),
   );
   const loaded = await loadPolicyText(text, dir.file('policy.yaml'), { env: {}, now: clock.nowMs });
@@ -244,4 +244,46 @@ test('the oldest are forgotten, and all in their time; the file does not grow wi
   assert.equal(second.isOwner(upstream, 'more-1099', who('alice'), clock.nowMs), true);
   clock.nowMs += 1;
   assert.equal(second.isOwner(upstream, 'more-1099', who('alice'), clock.nowMs), false);
+});
+
+test('whoever makes most loses their own oldest, and nobody else theirs', async (t) => {
+  const dir = new TemporaryDirectory(t);
+  const clock = { nowMs: Date.UTC(2026, 0, 1) };
+  const upstream = '127.0.0.1:7833';
+  const settings = { from: ['id'], forMs: 60_000, most: 10 };
+  const owners = await opened(t, dir, clock, 10);
+  const make = (id: string, name: string): Promise<void> =>
+    owners.remember(upstream, id, who(name), settings, 'submit');
+  await make('of alice', 'alice');
+  for (let i = 0; i < 100; i++) await make(`of mallory ${String(i)}`, 'mallory');
+  await make('of bob', 'bob');
+  const check = (store: Ownership): void => {
+    assert.equal(store.size, 10);
+    const owns = (id: string, name: string): boolean => store.isOwner(upstream, id, who(name), clock.nowMs);
+    assert.ok(owns('of alice', 'alice'));
+    assert.ok(owns('of bob', 'bob'));
+    assert.ok(owns('of mallory 99', 'mallory'));
+    assert.ok(owns('of mallory 92', 'mallory'));
+    assert.ok(!owns('of mallory 91', 'mallory'));
+  };
+  check(owners);
+  await owners.close();
+  check(await opened(t, dir, clock, 10));
+});
+
+test('many at once write the file anew once, not each', async (t) => {
+  const dir = new TemporaryDirectory(t);
+  const clock = { nowMs: Date.UTC(2026, 0, 1) };
+  const settings = { from: ['id'], forMs: 60_000, most: 3 };
+  const owners = await opened(t, dir, clock);
+  const file = dir.file('state/ownership.ndjson');
+  // Each time it is written anew, another file has its name.
+  const files = new Set<number>();
+  const make = async (i: number): Promise<void> => {
+    await owners.remember('127.0.0.1:7833', `job-${String(i)}`, who('alice'), settings, 'submit');
+    files.add(statSync(file).ino);
+  };
+  await Promise.all(Array.from({ length: 1_500 }, (_, i) => make(i)));
+  assert.ok(files.size <= 3, `${String(files.size)} files`);
+  assert.ok(readFileSync(file, 'utf8').trim().split('\n').length < 1_100);
 });
