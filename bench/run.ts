@@ -65,11 +65,38 @@ interface Load {
   readonly perSecond: number;
 }
 
-async function load(url: string, token: string): Promise<Load> {
-  const header = `Authorization: Bearer ${token}`;
+/** A body that is sent with each request: the file it is in, and the script that makes wrk send it. */
+interface BodyFiles {
+  readonly json: string;
+  readonly lua: string;
+}
+
+async function load(url: string, token: string, body: BodyFiles | null): Promise<Load> {
+  const fields = [
+    '-H',
+    `Authorization: Bearer ${token}`,
+    ...(body === null ? [] : ['-H', 'Content-Type: application/json']),
+  ];
   const command = has('wrk')
-    ? ['wrk', '-t1', `-c${String(CONNECTIONS)}`, `-d${String(SECONDS)}`, '-H', header, url]
-    : ['h2load', '--h1', '-t1', `-c${String(CONNECTIONS)}`, '-D', String(SECONDS), '-H', header, url];
+    ? [
+        'wrk',
+        '-t1',
+        `-c${String(CONNECTIONS)}`,
+        `-d${String(SECONDS)}`,
+        ...fields,
+        ...(body === null ? [] : ['-s', body.lua]),
+      ]
+    : [
+        'h2load',
+        '--h1',
+        '-t1',
+        `-c${String(CONNECTIONS)}`,
+        '-D',
+        String(SECONDS),
+        ...fields,
+        ...(body === null ? [] : ['-d', body.json]),
+      ];
+  command.push(url);
   const child = spawn(command[0] ?? '', command.slice(1), { stdio: ['ignore', 'pipe', 'inherit'] });
   let said = '';
   child.stdout.setEncoding('utf8').on('data', (text: string) => {
@@ -80,6 +107,24 @@ async function load(url: string, token: string): Promise<Load> {
   const bad = /Non-2xx or 3xx responses: (\d+)|(\d+) 4xx/.exec(said);
   if (requests === 0 || Number(bad?.slice(1).find(Boolean) ?? 0) > 0) throw new Error(`the load went wrong:\n${said}`);
   return { requests, perSecond: requests / SECONDS };
+}
+
+/** 100 kB as a client of a model sends them: a conversation, and a few options. */
+function writeBody(dir: string): BodyFiles {
+  const files = { json: join(dir, 'body.json'), lua: join(dir, 'body.lua') };
+  const messages = [];
+  for (let length = 0; length < 100_000; length += 1_000) {
+    messages.push({
+      role: length % 2_000 === 0 ? 'user' : 'assistant',
+      content: 'a line of text, ending\n'.repeat(41),
+    });
+  }
+  writeFileSync(files.json, JSON.stringify({ operation: 'infer', model: 'llama', temperature: 0.7, messages }));
+  writeFileSync(
+    files.lua,
+    `local file = io.open("${files.json}", "rb")\nwrk.method = "POST"\nwrk.body = file:read("*a")\nfile:close()\n`,
+  );
+  return files;
 }
 
 /** A token of an issuer of its own, good for an hour, and the public key in PEM. */
@@ -121,10 +166,12 @@ async function main(): Promise<number> {
     const node = process.execPath;
     const upstream = await keep(start([node, here('./upstream.js')], /^\d+\n/, 1));
     const upstreamPort = upstream.said.trim();
-    const policy = join(dir, 'policy.yaml');
-    writeFileSync(
-      policy,
-      `version: 1
+    const body = writeBody(dir);
+    const policyWith = (name: string, routes: string): string => {
+      const policy = join(dir, `${name}.yaml`);
+      writeFileSync(
+        policy,
+        `version: 1
 listeners:
   main:
     bind: 127.0.0.1:0
@@ -135,17 +182,34 @@ listeners:
     routes:
       - { name: health, path: /health, methods: [GET], public: true }
       - { name: dev, path: /dev/**, deny: true }
-      - { name: job, path: "/v1/jobs/{job_id}", methods: [GET], from: [127.0.0.1], require: access }
+${routes}      - { name: job, path: "/v1/jobs/{job_id}", methods: [GET], from: [127.0.0.1], require: access }
 authenticators:
   keys: { type: bearer, tokens: [{ name: bench, roles: [user], sha256: ${sha256Hex(token)} }] }
   sso: { type: jwt, issuer: bench, audience: bench, public_key: { file: jwt.pem }, roles_from: roles }
 roles: { user: [access] }
-state: { dir: ${dir} }
-log: { file: ${join(dir, 'access.log')} }
+state: { dir: ${join(dir, name)} }
+log: { file: ${join(dir, `${name}.log`)} }
 `,
-      { mode: 0o600 },
+        { mode: 0o600 },
+      );
+      return policy;
+    };
+    const started = (name: string, routes: string): Promise<Running> =>
+      keep(startGuardbee(node, policyWith(name, routes), join(dir, `${name}.log`)));
+    const guardbee = await started('plain', '');
+    const judging = await started(
+      'judging',
+      `      - { name: passed, path: /v1/passed, methods: [POST], require: access }
+      - name: judged
+        path: /v1/judged
+        methods: [POST]
+        body:
+          json:
+            field: operation
+            require_by_value: { status: access, infer: access }
+            check: { model: { type: model_ref }, temperature: { type: range, min: 0, max: 2 }, /messages/*/content: { type: prompt } }
+`,
     );
-    const guardbee = await keep(startGuardbee(node, policy, join(dir, 'access.log')));
     const baseline = await keep(
       start(
         [
@@ -162,10 +226,19 @@ log: { file: ${join(dir, 'access.log')} }
     );
     const path = '/v1/jobs/job-1';
     const rows = [
-      { name: 'direct', url: `http://127.0.0.1:${upstreamPort}${path}`, pid: null, token },
-      { name: 'guardbee', url: `${guardbee.said}${path}`, pid: guardbee.pid, token },
-      { name: 'guardbee, JWT', url: `${guardbee.said}${path}`, pid: guardbee.pid, token: jwt },
-      { name: 'http-proxy', url: `https://127.0.0.1:${baseline.said.trim()}${path}`, pid: baseline.pid, token },
+      { name: 'direct', url: `http://127.0.0.1:${upstreamPort}${path}`, pid: null, token, body: null },
+      { name: 'guardbee', url: `${guardbee.said}${path}`, pid: guardbee.pid, token, body: null },
+      { name: 'guardbee, JWT', url: `${guardbee.said}${path}`, pid: guardbee.pid, token: jwt, body: null },
+      { name: 'guardbee, rules', url: `${judging.said}${path}`, pid: judging.pid, token, body: null },
+      {
+        name: 'http-proxy',
+        url: `https://127.0.0.1:${baseline.said.trim()}${path}`,
+        pid: baseline.pid,
+        token,
+        body: null,
+      },
+      { name: '100 kB passed', url: `${judging.said}/v1/passed`, pid: judging.pid, token, body },
+      { name: '100 kB judged', url: `${judging.said}/v1/judged`, pid: judging.pid, token, body },
     ] as const;
     // Node gives memory back some seconds after a start; idle is what stays.
     await new Promise((resolve) => setTimeout(resolve, IDLE_MS));
@@ -180,7 +253,7 @@ log: { file: ${join(dir, 'access.log')} }
             `${round < 1 ? 'warming up' : `round ${String(round)} of ${String(ROUNDS)}`}: ${row.name}      \r`,
           );
         const before = row.pid === null ? 0 : cpuMicroseconds(row.pid);
-        const { requests, perSecond } = await load(row.url, row.token);
+        const { requests, perSecond } = await load(row.url, row.token, row.body);
         const after = row.pid === null ? 0 : cpuMicroseconds(row.pid);
         if (round < 1) continue;
         figures.get(row.name)?.rate.push(perSecond);
@@ -221,16 +294,17 @@ function report(figures: ReadonlyMap<string, { cpu: number[]; rate: number[] }>,
   });
   const baseline = of('http-proxy');
   const line = (cells: readonly string[]): string =>
-    cells.map((cell, index) => (index === 0 ? cell.padEnd(14) : cell.padStart(16))).join('');
+    cells.map((cell, index) => (index === 0 ? cell.padEnd(16) : cell.padStart(16))).join('');
   const out = [
     `TLS 1.3, HTTP/1.1 keep-alive, small JSON, ${String(CONNECTIONS)} connections, proxy on one core, load and service on the other;`,
     `median of ${String(ROUNDS)} rounds of ${String(SECONDS)} s in turn. guardbee: token, CIDR, routes, access log to a file, metrics.`,
     'guardbee, JWT: the same with an ES256 token seen before, asking each time whether it was revoked.',
-    'http-proxy 1.18.1: the same token check, nothing else. direct: no TLS, no checks.',
+    'guardbee, rules: the same request where other routes of the policy judge bodies. 100 kB: a JSON body, streamed through',
+    'or held, judged and sent on. http-proxy 1.18.1: the same token check, nothing else. direct: no TLS, no checks.',
     '',
     line(['', 'requests/s', 'CPU µs/request', 'to http-proxy']),
   ];
-  for (const name of ['direct', 'guardbee', 'guardbee, JWT', 'http-proxy']) {
+  for (const name of figures.keys()) {
     const { cpu, rate } = of(name);
     out.push(
       line([
@@ -241,8 +315,11 @@ function report(figures: ReadonlyMap<string, { cpu: number[]; rate: number[] }>,
       ]),
     );
   }
+  const plain = of('guardbee');
   out.push(
     '',
+    `to guardbee: JWT ${(of('guardbee, JWT').cpu / plain.cpu).toFixed(2)}, rules ${(of('guardbee, rules').cpu / plain.cpu).toFixed(2)} · ` +
+      `judging 100 kB: ${((of('100 kB judged').cpu - of('100 kB passed').cpu) / 1_000).toFixed(2)} ms of CPU`,
     `guardbee start-up to listening: ${readyMs.toFixed(0)} ms · RSS after ${String(IDLE_MS / 1000)} s idle: ${idle.toFixed(1)} MB`,
     '',
   );
