@@ -9,7 +9,16 @@ import { type Decision, type Refusal, authorize, refusal, refusalByHead } from '
 import { checkHead } from './check-head.js';
 import { lateness, watchTime } from './deadlines.js';
 import { type Held, judgeBody, refusedByLength, refusedByType } from './judge-body.js';
-import { type Allowance, type Early, type Limiter, UNLIMITED, isRefusal, limit, limitBefore } from './limit.js';
+import {
+  type Allowance,
+  type Early,
+  type Limiter,
+  UNLIMITED,
+  identityKey,
+  isRefusal,
+  limit,
+  limitBefore,
+} from './limit.js';
 import { type Owners, SUPPOSED_OWNERS, mayUse } from './owners.js';
 import type { Underway } from './underway.js';
 
@@ -31,6 +40,8 @@ export interface Means {
 
 /** A body that must be known whole before anything is decided. */
 export interface WantedBody {
+  /** Whose it is, in one text for one identity. */
+  readonly by: string;
   readonly framing: Framing;
   readonly expectsContinue: boolean;
   /** In bytes; what states more is refused before it is wanted. */
@@ -156,6 +167,7 @@ function judge(
     const { reason, invalid } = judgement;
     return refusal(admission, authentication, reason, invalid === null ? null : { fields: [], invalid });
   };
-  const held = means.holdBody(underway, { framing, expectsContinue, most: body.most, idleMs: route.bodyMs });
+  const by = identityKey(authentication.identity);
+  const held = means.holdBody(underway, { by, framing, expectsContinue, most: body.most, idleMs: route.bodyMs });
   return held instanceof Promise ? held.then(settle) : settle(held);
 }

@@ -151,10 +151,10 @@ export const TOO_MANY_STREAMS: Particulars = Object.freeze({
   invalid: null,
 });
 
-/** Names are unique within their authenticator alone: a JWT's subject is never a static token's namesake. */
-function identityKey({ authenticator, name }: Identity): string {
+/** One text for one identity. Names are unique within their authenticator alone: a JWT's subject is never a static token's namesake. */
+export function identityKey({ authenticator, name }: Identity): string {
   // The name of an authenticator has no blank. A name may be as long as a token, and there may be many.
-  return name.length <= LONGEST_NAME
+  return name.length <= LONGEST_NAME && !name.startsWith('sha256 ')
     ? `${authenticator} ${name}`
     : `${authenticator} sha256 ${createHash('sha256').update(name).digest('hex')}`;
 }

@@ -9,12 +9,17 @@ const BUDGET_BYTES = 64 * 1024 ** 2;
 
 /**
  * Bodies that are held until they were judged. A stated length is taken from the budget before anything is read, others as
- * they arrive; what does not fit is refused, and nothing waits for room. All of it is given back when the body is with
- * the upstream, or at the latest when its exchange is over, however that ends.
+ * they arrive; what does not fit is refused, and nothing waits for room. But nobody keeps the room from others: whoever
+ * holds most loses what has not come in whole yet to somebody who holds less. All of it is given back when the body is
+ * with the upstream, or at the latest when its exchange is over, however that ends.
  */
 export class HeldBodies {
   readonly #budget: number;
   #bytes = 0;
+  /** By whom it is held; nobody is in it who holds nothing. */
+  readonly #byHolder = new Map<string, number>();
+  /** Bodies of which more is to come, the oldest first. */
+  readonly #coming = new Set<Share>();
 
   constructor(budget = BUDGET_BYTES) {
     this.#budget = budget;
@@ -28,44 +33,109 @@ export class HeldBodies {
   readonly hold = (underway: Underway, wanted: WantedBody): HeldBody | Promise<HeldBody> => {
     const { framing } = wanted;
     const stated = framing.kind === 'length' ? framing.bytes : 0;
-    const share = new Share(this.#take);
+    const share = new Share(wanted.by, this.#take, this.#giveBack);
     if (!share.take(stated)) return { ok: false, reason: 'body_budget_exhausted' };
     underway.whenFinished(() => {
       share.release();
     });
     if (framing.kind !== 'streamed' && stated === 0) return held(Buffer.alloc(0), share);
     if (wanted.expectsContinue) underway.answer.sendContinue();
-    return read(underway, wanted, framing.kind === 'length' ? stated : null, share);
+    this.#coming.add(share);
+    const body = read(underway, wanted, framing.kind === 'length' ? stated : null, share);
+    return body.finally(() => {
+      this.#coming.delete(share);
+    });
   };
 
-  readonly #take = (bytes: number): boolean => {
-    if (this.#bytes + bytes > this.#budget) return false;
-    this.#bytes += bytes;
+  readonly #take = (by: string, bytes: number): boolean => {
+    if (this.#bytes + bytes > this.#budget && !this.#makeRoom(by, bytes)) return false;
+    this.#count(by, bytes);
     return true;
   };
+
+  readonly #giveBack = (by: string, bytes: number): void => {
+    this.#count(by, -bytes);
+  };
+
+  #count(by: string, bytes: number): void {
+    this.#bytes += bytes;
+    const sum = (this.#byHolder.get(by) ?? 0) + bytes;
+    if (sum === 0) this.#byHolder.delete(by);
+    else this.#byHolder.set(by, sum);
+  }
+
+  /** Takes it from those who hold more than the one that it is for would then hold; all that is missing, or nothing. */
+  #makeRoom(by: string, bytes: number): boolean {
+    const wouldHold = (this.#byHolder.get(by) ?? 0) + bytes;
+    const sums = new Map([...this.#byHolder].filter(([, sum]) => sum > wouldHold));
+    if (sums.size === 0) return false;
+    const coming = new Map<string, Share[]>();
+    for (const share of this.#coming) {
+      if (share.onLost === null || share.bytes === 0 || !sums.has(share.by)) continue;
+      const theirs = coming.get(share.by);
+      if (theirs === undefined) coming.set(share.by, [share]);
+      else theirs.push(share);
+    }
+    const lost: Share[] = [];
+    let missing = this.#bytes + bytes - this.#budget;
+    while (missing > 0) {
+      let greatest: string | null = null;
+      for (const [holder, sum] of sums) {
+        if (greatest === null || sum > (sums.get(greatest) ?? 0)) greatest = holder;
+      }
+      if (greatest === null) return false;
+      // The newest is the last.
+      const share = coming.get(greatest)?.pop();
+      const left = (sums.get(greatest) ?? 0) - (share?.bytes ?? 0);
+      if (share !== undefined) {
+        lost.push(share);
+        missing -= share.bytes;
+      }
+      if (share === undefined || left <= wouldHold) sums.delete(greatest);
+      else sums.set(greatest, left);
+    }
+    for (const share of lost) share.lose();
+    return true;
+  }
 }
 
 /** What one body has of the budget. */
 class Share {
-  readonly #from: (bytes: number) => boolean;
+  /** Who it is held for. */
+  readonly by: string;
+  readonly #take: (by: string, bytes: number) => boolean;
+  readonly #giveBack: (by: string, bytes: number) => void;
   #bytes = 0;
   #released = false;
+  /** Called when somebody else gets it. Null: there is nothing to call back, since the body is whole or not begun. */
+  onLost: (() => void) | null = null;
 
-  /** @param from takes from the budget, or gives back what is negative; false: there is not so much */
-  constructor(from: (bytes: number) => boolean) {
-    this.#from = from;
+  /** @param take false: there is not so much */
+  constructor(by: string, take: (by: string, bytes: number) => boolean, giveBack: (by: string, bytes: number) => void) {
+    this.by = by;
+    this.#take = take;
+    this.#giveBack = giveBack;
+  }
+
+  get bytes(): number {
+    return this.#bytes;
   }
 
   take(bytes: number): boolean {
-    if (this.#released || !this.#from(bytes)) return false;
+    if (this.#released || !this.#take(this.by, bytes)) return false;
     this.#bytes += bytes;
     return true;
   }
 
   release(): void {
     this.#released = true;
-    this.#from(-this.#bytes);
+    if (this.#bytes > 0) this.#giveBack(this.by, this.#bytes);
     this.#bytes = 0;
+  }
+
+  lose(): void {
+    this.release();
+    this.onLost?.();
   }
 }
 
@@ -103,6 +173,9 @@ function read(underway: Underway, wanted: WantedBody, stated: number | null, sha
         refuse(DENIED_FOR[reason] ?? 'body_incomplete');
       },
     });
+    share.onLost = () => {
+      refuse('body_budget_exhausted');
+    };
     // Whoever waits for it must hear that nobody does any more.
     underway.whenFinished(() => {
       refuse('body_incomplete');
@@ -119,6 +192,7 @@ function read(underway: Underway, wanted: WantedBody, stated: number | null, sha
       length += piece.length;
     });
     body.once('end', () => {
+      share.onLost = null;
       if (whole === null) resolve(held(Buffer.concat(pieces), share));
       else if (length === stated) resolve(held(whole, share));
       else refuse('body_incomplete');

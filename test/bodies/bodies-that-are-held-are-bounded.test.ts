@@ -38,6 +38,7 @@ class Supposed implements Underway {
 }
 
 const wanted = (of: Partial<WantedBody> = {}): WantedBody => ({
+  by: 'keys anna',
   framing: { kind: 'streamed' },
   expectsContinue: false,
   most: 1000,
@@ -87,6 +88,36 @@ test('what has no stated length is taken as it arrives', async () => {
   one.source.end();
   assert.equal(reasonOf(await first), 'held');
   one.finish();
+  assert.equal(bodies.bytes, 0);
+});
+
+test('whoever holds most makes room for others, newest first, and never for more than they are left with', async () => {
+  const bodies = new HeldBodies(100);
+  const by = (name: string, bytes: number): Partial<WantedBody> => ({ ...length(bytes), by: name });
+  const hold = (of: Partial<WantedBody>): { one: Supposed; held: HeldBody | Promise<HeldBody> } => {
+    const one = new Supposed();
+    return { one, held: bodies.hold(one, wanted(of)) };
+  };
+  const whole = hold(by('mallory', 30));
+  whole.one.source.end('a'.repeat(30));
+  assert.equal(reasonOf(await whole.held), 'held');
+  const [older, newer] = [hold(by('mallory', 30)), hold(by('mallory', 30))];
+  const small = hold(by('bob', 10));
+  assert.equal(bodies.bytes, 100);
+  // No room for whoever holds most.
+  assert.equal(reasonOf(await hold(by('mallory', 1)).held), 'body_budget_exhausted');
+  const alice = hold(by('alice', 20));
+  assert.equal(reasonOf(await newer.held), 'body_budget_exhausted');
+  assert.equal(bodies.bytes, 90);
+  // What has no stated length finds room alike.
+  const carol = hold({ by: 'carol' });
+  carol.one.source.write('a'.repeat(25));
+  assert.equal(reasonOf(await older.held), 'body_budget_exhausted');
+  assert.equal(bodies.bytes, 85);
+  // What is whole is on its way, and of the others none has more than the newcomer would have.
+  assert.equal(reasonOf(await hold(by('dora', 26)).held), 'body_budget_exhausted');
+  assert.equal(bodies.bytes, 85);
+  for (const { one } of [whole, older, newer, small, alice, carol]) one.finish();
   assert.equal(bodies.bytes, 0);
 });
 
@@ -198,6 +229,39 @@ test('a thousand bodies of 2 MiB at once take no more than the budget', async ()
     ),
   );
   assert.deepEqual(new Set(again.map(({ status }) => status)), new Set([200]));
+});
+
+test('nobody keeps all the room from others', async () => {
+  await using upstream = await RecordingUpstream.start();
+  const mallory = tokenPair();
+  await using guard = await startGuard({
+    upstream: upstream.url,
+    routes: ROUTES,
+    tokens: [{ name: 'mallory', sha256: mallory.sha256, roles: ['operator'] }],
+    top: { admin: { bind: '127.0.0.1:0' } },
+  });
+  const of = (token: string, fields: readonly (readonly [string, string])[] = []) => ({
+    method: 'POST',
+    path: '/jobs',
+    token,
+    headers: [['Content-Type', 'application/json'], ...fields] as const,
+  });
+  const head = requestBytes(guard.plain, of(mallory.token, [['Content-Length', String(TWO_MEBIBYTES)]]));
+  const open = await Promise.all(Array.from({ length: FITTING }, () => RawConnection.connect(guard.plain)));
+  try {
+    for (const connection of open) connection.write(head);
+    const own = { ...of(mallory.token), body: '1' };
+    await waitUntil(async () => (await request(guard.plain, own)).status === 503, 'the budget to be used up');
+    assert.equal((await request(guard.plain, { ...of(guard.token), body: '1' })).status, 200);
+    const [lost, ...more] = await waitUntil(() => {
+      const answered = open.filter((connection) => connection.pending.length > 0);
+      return answered.length > 0 ? answered : null;
+    }, 'one of the others to lose its room');
+    assert.deepEqual(more, []);
+    assert.equal((await lost?.readResponse('POST'))?.status, 503);
+  } finally {
+    for (const connection of open) connection.close();
+  }
 });
 
 test('clients that go or stall give their room back', async () => {
