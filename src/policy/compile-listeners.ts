@@ -1,4 +1,4 @@
-import { isUnspecified, parseAddress, sameAddress } from '../net/address.js';
+import { isUnspecified, sameAddress } from '../net/address.js';
 import { CidrSet } from '../net/cidr-set.js';
 import type { CidrRange } from '../net/cidr.js';
 import { Secret } from '../secret/secret.js';
@@ -6,18 +6,19 @@ import { formatBind } from './bind.js';
 import type { ParsedBind } from './bind.js';
 import { AmbientCallers, beyondLoopbackCounts } from './ambient-callers.js';
 import type { CompiledAuthenticators } from './compile-authenticators.js';
-import { declaresByValue, lostByValue, permissionsByValue } from './compile-body.js';
+import { checkRequired, compileAccess, methodsOf } from './compile-access.js';
+import { lostByValue } from './compile-body.js';
 import { compileDemands } from './compile-demands.js';
 import { compileCors } from './compile-cors.js';
 import { type LimitsAt, checkLimits, compileRouteLimits } from './compile-limits.js';
 import { compileLocal } from './compile-network.js';
 import { checkOwners, compileOwns } from './compile-ownership.js';
 import { compileSessions } from './compile-sessions.js';
+import { CompiledUpstreams } from './compile-upstreams.js';
 import type { Draft } from './draft.js';
 import type { Findings } from './findings.js';
 import { either, show } from './found.js';
 import type { Material } from './material.js';
-import { SAFE_METHODS } from './methods.js';
 import type { DeclaredNames } from './names.js';
 import type {
   Authenticator,
@@ -30,7 +31,6 @@ import type {
   NetworkAuthenticator,
   RedirectListener,
   Route,
-  RouteAccess,
   ThrottleSettings,
   TlsSettings,
   Upstream,
@@ -45,10 +45,7 @@ import type {
   UpstreamAuthEntry,
 } from './schema.js';
 import type { ConnectionLimitsEntry } from './schema-limits.js';
-import { shadowedRoutes } from './shadow.js';
-import { fieldOfSingleEndpoint } from './single-endpoint.js';
-import { loopbackHint } from './upstream.js';
-import type { ParsedUpstream } from './upstream.js';
+import { warnRoutes } from './warn-routes.js';
 
 interface Context {
   readonly authenticators: CompiledAuthenticators;
@@ -73,7 +70,6 @@ const UNSAFE = {
   unsafe_no_authentication: 'whoever reaches this address may use its public routes, and no other way in exists',
   unsafe_remote_upstream:
     'requests go on to the upstream over the network unencrypted, and who reaches it can walk around guardbee',
-  unsafe_public: 'anyone may ask for all that this route matches',
 } as const;
 
 const UNSAFE_LISTENER_KEYS = [
@@ -84,7 +80,7 @@ const UNSAFE_LISTENER_KEYS = [
 ] as const;
 
 export function compileListeners(file: PolicyFile, tree: Draft, context: Context): CompiledListeners {
-  const upstreams = new Upstreams(context);
+  const upstreams = new CompiledUpstreams(context);
   const listeners: Listener[] = [];
   for (const [name, entry] of Object.entries(file.listeners)) {
     const node = tree.at(['listeners', name]);
@@ -167,82 +163,19 @@ function compileTimeouts(timeouts: HttpListenerEntry['timeouts']): ListenerTimeo
   };
 }
 
-/** The upstreams of a policy, each once. */
-class Upstreams {
-  readonly #context: Context;
-  readonly #byKey = new Map<string, Upstream>();
-
-  constructor(context: Context) {
-    this.#context = context;
-  }
-
-  all(): readonly Upstream[] {
-    return [...this.#byKey.values()];
-  }
-
-  /** Checks where the upstream is; `node` is that of its text. */
-  compile(upstream: ParsedUpstream, own: ParsedBind, remoteAllowed: boolean, node: Draft | null): Upstream {
-    if (!remoteAllowed) this.#checkLoopback(upstream, node);
-    this.#checkNotItself(upstream, own, node);
-    const mustBeLoopback = upstream.nearness === 'loopback' || !remoteAllowed;
-    const key = `${mustBeLoopback} ${upstream.name}`;
-    const known = this.#byKey.get(key);
-    if (known !== undefined) return known;
-    const { name, authority, target } = upstream;
-    const compiled: Upstream = { name, authority, target, mustBeLoopback };
-    this.#byKey.set(key, compiled);
-    return compiled;
-  }
-
-  /** A service that moved nowhere when guardbee took its port. */
-  #checkNotItself({ name, target }: ParsedUpstream, own: ParsedBind, node: Draft | null): void {
-    if (target.kind !== 'tcp' || target.port !== own.port) return;
-    const address = parseAddress(target.host === 'localhost' ? '127.0.0.1' : target.host);
-    if (address === null || !(sameAddress(address, own.address) || isUnspecified(own.address))) return;
-    this.#context.findings.error(
-      'upstream_is_listener',
-      node,
-      'value',
-      `${name} is where this listener itself listens (${formatBind(own)}), so requests would go round in a circle`,
-      'let the service listen on another port, and write that here',
-    );
-  }
-
-  #checkLoopback(upstream: ParsedUpstream, node: Draft | null): void {
-    if (upstream.nearness === 'loopback' || upstream.target.kind !== 'tcp') return;
-    const { host } = upstream.target;
-    const refuse = (why: string): void =>
-      this.#context.findings.error(
-        'upstream_not_loopback',
-        node,
-        'value',
-        `refusing ${upstream.name}: ${why}; allowed is this machine alone (loopback), or a unix socket`,
-        loopbackHint(upstream),
-      );
-    if (upstream.nearness === 'remote') {
-      refuse('it is not loopback, so others can reach it too and see what is sent to it');
-      return;
-    }
-    const looked = this.#context.material.hosts.get(host);
-    if (looked?.kind === 'remote') refuse(`the name has the address ${looked.address}, which others can reach too`);
-    else if (looked?.kind === 'unknown')
-      refuse(`the name cannot be resolved (${looked.why}), so it is not known to be this machine`);
-  }
-}
-
 class ListenerCompilation {
   readonly #name: string;
   readonly #entry: HttpListenerEntry;
   readonly #node: Draft;
   readonly #context: Context;
-  readonly #upstreams: Upstreams;
+  readonly #upstreams: CompiledUpstreams;
   readonly #findings: Findings;
   readonly #remoteUpstream: boolean;
   readonly #ambient: AmbientCallers;
   /** False once something was taken out for being broken that may have been the authentication of a route. */
   #authenticationIsCertain = true;
 
-  constructor(name: string, entry: HttpListenerEntry, node: Draft, context: Context, upstreams: Upstreams) {
+  constructor(name: string, entry: HttpListenerEntry, node: Draft, context: Context, upstreams: CompiledUpstreams) {
     this.#name = name;
     this.#entry = entry;
     this.#node = node;
@@ -278,7 +211,7 @@ class ListenerCompilation {
     const entries = entry.routes.map((route, index) => {
       const routeNode = node.at(['routes', index]) ?? node;
       this.#checkRouteName(route, routeNode, names);
-      const access = this.#compileAccess(route, routeNode);
+      const access = compileAccess(route, routeNode, this.#context);
       const named = routeNode.declares('authenticate')
         ? this.#compileAuthenticate(route.authenticate, routeNode)
         : ownAuthenticators;
@@ -291,7 +224,7 @@ class ListenerCompilation {
         withoutUpstream.push(route.name);
       }
       if (typeof route.owner === 'object' && route.owner.unless !== undefined) {
-        this.#checkRequired(route.owner.unless, routeNode.at(['owner', 'unless']));
+        checkRequired(route.owner.unless, routeNode.at(['owner', 'unless']), this.#context);
       }
       const decided = access.kind === 'require';
       if (routeNode.dropped.has('require') || lostByValue(routeNode) || (decided && !authenticators.complete))
@@ -325,7 +258,7 @@ class ListenerCompilation {
         streamMaxMs: route.streams?.max ?? entry.streams?.max ?? Infinity,
         demands: compileDemands(route, routeNode, access, entry.limits?.body ?? Infinity, limits, this.#findings),
       };
-      return { route: compiled, pattern: route.path };
+      return { route: compiled, pattern: route.path, entry: route };
     });
     if (withoutUpstream.length > 0) {
       const shown = withoutUpstream.slice(0, 3).map(show).join(', ');
@@ -339,7 +272,7 @@ class ListenerCompilation {
     this.#checkBeyondLoopback(entries, unauthenticated);
     this.#warnUnsafe();
     const table = new RouteTable(entries);
-    this.#warnRoutes(entries, table);
+    warnRoutes(entries, table, node, this.#context);
     return {
       type: 'http',
       name: this.#name,
@@ -401,101 +334,6 @@ class ListenerCompilation {
       `there are two routes of the name ${show(route.name)} in this listener, the first in line ${line}`,
       'give each its own: logs and metrics tell routes by it',
     );
-  }
-
-  /** What is decided of who may pass. Where nothing is, or two things are, the route is closed. */
-  #compileAccess(route: RouteEntry, node: Draft): RouteAccess {
-    const written = ['public', 'deny', 'require'].filter((key) => node.declares(key));
-    if (declaresByValue(node)) written.push('require_by_value');
-    if (written.length === 0) {
-      if (lostByValue(node)) return { kind: 'deny' };
-      this.#findings.missing(
-        node,
-        'require',
-        `missing, needed is exactly one of public, deny, require and body.json.require_by_value (route ${show(route.name)})`,
-        'write require: PERMISSION; or deny: true, or public: true',
-      );
-      return { kind: 'deny' };
-    }
-    if (written.length > 1) {
-      this.#findings.error(
-        'wrong_value',
-        node.get(written[1] ?? '') ?? node.at(['body', 'json', written[1] ?? '']) ?? node,
-        'key',
-        `${written.join(' and ')} contradict each other (route ${show(route.name)}), allowed is exactly one of public, deny, require and body.json.require_by_value`,
-        'keep one of them',
-      );
-    }
-    if (route.unsafe_public === true && route.public !== true && !node.dropped.has('public')) {
-      this.#findings.error(
-        'wrong_value',
-        node.get('unsafe_public'),
-        'key',
-        'unsafe_public stands beside public: true only',
-        'remove it',
-      );
-    }
-    if (route.require !== undefined) {
-      const anyOf = typeof route.require === 'string' ? [route.require] : route.require;
-      this.#checkRequired(anyOf, node.get('require'));
-      return { kind: 'require', anyOf: [...new Set(anyOf)] };
-    }
-    const byValue = permissionsByValue(route);
-    if (byValue !== null && route.public === undefined && route.deny === undefined) {
-      const list = node.at(['body', 'json', 'require_by_value']);
-      for (const [value, anyOf] of byValue) this.#checkRequired(anyOf, list?.get(value) ?? null);
-      // Who has none of them may ask for nothing, whatever the body says.
-      return { kind: 'require', anyOf: [...new Set([...byValue.values()].flat())] };
-    }
-    if (route.public === true) {
-      this.#checkPublic(route, node);
-      return { kind: 'public' };
-    }
-    // A broken `require` is not known to be a denial, but nothing of this policy is used.
-    return { kind: 'deny' };
-  }
-
-  #checkRequired(anyOf: readonly string[], node: Draft | null): void {
-    const { roles, permissions, allRoles, allPermissions } = this.#context.names;
-    for (const [index, name] of anyOf.entries()) {
-      if (roles.has(name) || permissions.has(name) || !allRoles || !allPermissions) continue;
-      const place = node?.kind === 'list' ? node.at([index]) : node;
-      this.#findings.unknownName(place, 'permission or role', name, [...permissions, ...roles]);
-    }
-  }
-
-  #checkPublic(route: RouteEntry, node: Draft): void {
-    if (route.authenticate !== undefined) {
-      this.#findings.error(
-        'wrong_value',
-        node.get('authenticate'),
-        'key',
-        'a public route asks nobody who they are, so authenticate has no meaning here',
-        'remove it, or write require: PERMISSION in place of public: true',
-      );
-    }
-    if (route.unsafe_public === true) return;
-    const hint = 'narrow it, write require: PERMISSION, or say unsafe_public: true beside it';
-    if (!route.path.literal) {
-      this.#findings.error(
-        'unsafe_public',
-        node.get('path'),
-        'value',
-        `a public route is for one literal path, ${show(route.path.text)} matches many`,
-        hint,
-      );
-    }
-    const methods = methodsOf(route);
-    const wide = methods === null ? ['any method'] : [...methods].filter((method) => !SAFE_METHODS.includes(method));
-    if (wide.length > 0 && !node.dropped.has('methods')) {
-      this.#findings.error(
-        'unsafe_public',
-        node.get('methods'),
-        'value',
-        `a public route is for GET and HEAD, not for ${either(wide)}`,
-        hint,
-      );
-    }
   }
 
   /** The authenticators of a list, and whether all that were written are known. */
@@ -627,82 +465,6 @@ class ListenerCompilation {
     }
   }
 
-  #warnRoutes(
-    entries: readonly { readonly route: Route; readonly pattern: RouteEntry['path'] }[],
-    table: RouteTable,
-  ): void {
-    for (const { route } of entries) {
-      const node = this.#node.at(['routes', route.index]);
-      if (this.#entry.routes[route.index]?.unsafe_public === true) {
-        this.#findings.warn('unsafe_key', node?.get('unsafe_public') ?? null, 'key', UNSAFE.unsafe_public);
-      }
-      if (route.access.kind === 'public') {
-        const methods = route.methods === null ? 'with any method' : `with ${either([...route.methods])}`;
-        const from = route.from === null ? 'anyone' : `anyone at ${either(route.from.texts.slice(0, 3))}`;
-        this.#findings.warn(
-          'route_public',
-          node,
-          'value',
-          `${from} may ask for ${route.pattern} ${methods} without a credential (route ${show(route.name)})`,
-        );
-      }
-      this.#warnUnheld(route, node);
-      this.#warnSingleEndpoint(route, node);
-    }
-    for (const { route, by } of shadowedRoutes(entries, table)) {
-      const node = this.#node.at(['routes', route.index]);
-      const names = by.slice(0, 3).map((one) => show(one.name));
-      this.#findings.warn(
-        'route_shadowed',
-        node,
-        'value',
-        `the route ${show(route.name)} never decides: ${either(names).replace(' or ', ' and ')} before it ${by.length === 1 ? 'matches' : 'match'} all that it does`,
-        'move it up, or remove it',
-      );
-    }
-  }
-
-  #warnSingleEndpoint(route: Route, node: Draft | null): void {
-    const field = fieldOfSingleEndpoint(route.pattern);
-    if (field === null || route.access.kind === 'deny' || node?.dropped.has('body') === true) return;
-    if (route.methods?.has('POST') === false || (route.demands?.body?.json ?? null) !== null) return;
-    this.#findings.warn(
-      'body_unjudged',
-      node,
-      'value',
-      `all that this API can do goes through one path, and nothing is asked of the body that says what (route ${show(route.name)})`,
-      `write body: { json: { field: ${field}, require_by_value: { VALUE: PERMISSION } } } in place of require`,
-    );
-  }
-
-  #warnUnheld(route: Route, node: Draft | null): void {
-    if (route.access.kind !== 'require' || !this.#context.names.allTokens) return;
-    const { byValue } = route.demands?.body?.json ?? { byValue: null };
-    if (byValue === null) {
-      this.#warnNobody(route, route.access.anyOf, `the route ${show(route.name)}`, node?.get('require') ?? null);
-      return;
-    }
-    const list = node?.at(['body', 'json', 'require_by_value']) ?? null;
-    for (const [value, anyOf] of byValue.permissions) {
-      this.#warnNobody(route, anyOf, `${show(value)} on the route ${show(route.name)}`, list?.get(value) ?? null);
-    }
-  }
-
-  /** @param what nobody can use, if nobody has any of the names */
-  #warnNobody(route: Route, anyOf: readonly string[], what: string, node: Draft | null): void {
-    const { grants } = this.#context.authenticators;
-    const held = (one: Authenticator): ReadonlySet<string> | undefined =>
-      one.type === 'network' && one.local !== null ? one.local.grants : grants.get(one.name);
-    if (route.authenticators.some((one) => anyOf.some((name) => held(one)?.has(name)))) return;
-    const kind = route.authenticators.every((one) => one.type === 'bearer') ? 'token' : 'identity';
-    this.#findings.warn(
-      'permission_unheld',
-      node,
-      'value',
-      `no ${kind} of ${either(route.authenticators.map((one) => show(one.name)))} has ${either(anyOf.map(show))}, so nobody can use ${what}`,
-    );
-  }
-
   #compileTls(tls: TlsEntry | undefined, node: Draft | null): TlsSettings | null {
     if (tls === undefined || node === null) return null;
     if ('self_signed' in tls) return { kind: 'self_signed', names: [...new Set(tls.self_signed.names)] };
@@ -745,11 +507,6 @@ function clientCertificatesOf(table: RouteTable): MtlsAuthenticator | null {
 function canBeToldApart(one: Authenticator, other: Authenticator): boolean {
   if (one.type === 'jwt' && other.type === 'jwt') return one.issuer !== other.issuer;
   return (one.type === 'jwt' && other.type === 'bearer') || (one.type === 'bearer' && other.type === 'jwt');
-}
-
-function methodsOf(route: RouteEntry): ReadonlySet<string> | null {
-  if (route.methods === undefined) return route.public === true ? new Set(SAFE_METHODS) : null;
-  return route.methods === 'any' ? null : new Set(route.methods);
 }
 
 /** A name for a certificate that fits the listener. */
