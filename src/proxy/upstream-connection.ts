@@ -47,7 +47,7 @@ const SWEEP_FROM_MS = 5_000;
 const CRLF = '\r\n';
 
 /**
- * One connection to an upstream, for one request at a time (decision 23). It writes the head in one piece, the body with
+ * One connection to an upstream, for one request at a time (decision 22). It writes the head in one piece, the body with
  * back pressure, and leaves reading to `AnswerReader`. Whatever is wrong with an answer ends the connection, and so does
  * anything that comes unasked.
  */
