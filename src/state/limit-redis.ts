@@ -80,6 +80,11 @@ const SHA1 = createHash('sha1').update(SCRIPT).digest('hex');
 /** Replies that are about one key, not about the server. */
 const OF_A_KEY: ReadonlySet<string> = new Set(['WRONGTYPE']);
 
+/** An answer that is not the script's. */
+class Nonsense extends Error {
+  override readonly message = 'its answer makes no sense';
+}
+
 /** Limits that several sidecars count together in Redis or Valkey. */
 export class RedisCounters {
   readonly #prefix: string;
@@ -174,7 +179,7 @@ export class RedisCounters {
     try {
       read(await this.#run([`${this.#prefix}probe`], ['r', '1000', '1000000', '1000']), 1);
     } catch (error) {
-      const why = error instanceof RedisError ? error.message : 'unknown error';
+      const why = wordsFor(error);
       this.#fell(why);
       this.#link.giveUp(why);
       return;
@@ -196,8 +201,9 @@ export class RedisCounters {
 
   #failed(error: unknown): void {
     if (!(error instanceof RedisError)) {
-      this.#fell('unknown error');
-      this.#link.giveUp('unknown error');
+      const why = wordsFor(error);
+      this.#fell(why);
+      this.#link.giveUp(why);
       return;
     }
     if (error.reply === null) return;
@@ -232,9 +238,13 @@ export class RedisCounters {
 }
 
 function read(answer: unknown, count: number): SharedCount {
-  if (!Array.isArray(answer) || answer.length !== count * 3) throw new RedisError('the answer is no list', null);
-  const numbers = (answer as readonly unknown[]).map(Number);
-  if (!numbers.every(Number.isFinite)) throw new RedisError('the answer is no list of numbers', null);
+  // `Number` would make nothing of null, and that is a limit that never says no.
+  if (!Array.isArray(answer) || answer.length !== count * 3) throw new Nonsense();
+  const numbers: number[] = [];
+  for (const one of answer as readonly unknown[]) {
+    if (typeof one !== 'number' || !Number.isSafeInteger(one) || one < 0) throw new Nonsense();
+    numbers.push(one);
+  }
   const waitsMs: number[] = [];
   const balances: Balance[] = [];
   for (let i = 0; i < numbers.length; i += 3) {
@@ -242,4 +252,8 @@ function read(answer: unknown, count: number): SharedCount {
     balances.push({ remaining: numbers[i + 1] ?? 0, resetMs: numbers[i + 2] ?? 0 });
   }
   return { waitsMs, balances };
+}
+
+function wordsFor(error: unknown): string {
+  return error instanceof RedisError || error instanceof Nonsense ? error.message : 'unknown error';
 }
