@@ -1,7 +1,7 @@
-import { type Socket, connect } from 'node:net';
 import { NotThisMachineError, isThisMachine, lookupThisMachine } from '../net/this-machine.js';
 import type { Upstream } from '../policy/policy.js';
 import { GivenUp } from './upstream-failure.js';
+import { UpstreamSocket } from './upstream-socket.js';
 
 const CONNECT_MS = 5_000;
 const KEEP_ALIVE_MS = 60_000;
@@ -13,21 +13,20 @@ const KEEP_ALIVE_MS = 60_000;
  */
 export function openSocket(
   upstream: Upstream,
-  done: (result: Socket | { readonly error: Error }) => void,
+  done: (result: UpstreamSocket | { readonly error: Error }) => void,
 ): { readonly cancel: () => void } {
   const { target, mustBeLoopback } = upstream;
   // A WebSocket's directions end one by one; without `allowHalfOpen` Node closes the other for us.
-  const options = { allowHalfOpen: true, noDelay: true, keepAlive: true, keepAliveInitialDelay: KEEP_ALIVE_MS };
-  const socket =
-    target.kind === 'unix'
-      ? connect({ ...options, path: target.path })
-      : connect({
-          ...options,
-          host: target.host,
-          port: target.port,
-          ...(mustBeLoopback ? { lookup: lookupThisMachine } : {}),
-        });
-  const settle = (result: Socket | { readonly error: Error }): void => {
+  const socket = new UpstreamSocket({ allowHalfOpen: true });
+  socket.setNoDelay(true);
+  socket.setKeepAlive(true, KEEP_ALIVE_MS);
+  if (target.kind === 'unix') {
+    socket.connect({ path: target.path });
+  } else {
+    const { host, port } = target;
+    socket.connect({ host, port, ...(mustBeLoopback ? { lookup: lookupThisMachine } : {}) });
+  }
+  const settle = (result: UpstreamSocket | { readonly error: Error }): void => {
     clearTimeout(timer);
     socket.off('connect', onConnect);
     socket.off('error', onError);

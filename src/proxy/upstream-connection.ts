@@ -5,6 +5,7 @@ import { AnswerReader, MalformedAnswer } from './answer-reader.js';
 import { BodySender } from './body-sender.js';
 import type { openSocket } from './connect.js';
 import { GivenUp } from './upstream-failure.js';
+import type { UpstreamSocket } from './upstream-socket.js';
 
 /** A request as it is written to an upstream. */
 export interface UpstreamRequest {
@@ -55,7 +56,7 @@ export class UpstreamConnection {
   readonly #connect: Connect;
   readonly #idleMs: number;
   #connecting: ReturnType<typeof openSocket> | null = null;
-  #socket: Socket | null = null;
+  #socket: UpstreamSocket | null = null;
   #reader: AnswerReader | null = null;
   #sender: BodySender | null = null;
   #handler: AnswerHandler | null = null;
@@ -64,6 +65,7 @@ export class UpstreamConnection {
   #timer: NodeJS.Timeout | null = null;
   #headTimeoutMs = Number.POSITIVE_INFINITY;
   #spent = false;
+  #unwritable = false;
   #gone = false;
   /** Set by whoever keeps it: it ended while nobody used it. */
   onGone: (() => void) | null = null;
@@ -134,8 +136,9 @@ export class UpstreamConnection {
     this.#socket?.destroy();
   }
 
-  #adopt(socket: Socket): void {
+  #adopt(socket: UpstreamSocket): void {
     this.#socket = socket;
+    socket.onUnwritable = this.#onUnwritable;
     socket.on('data', this.#onData);
     socket.on('end', this.#onEnd);
     socket.on('error', this.#onError);
@@ -210,7 +213,8 @@ export class UpstreamConnection {
 
   readonly #onEnd = (): void => {
     const reader = this.#reader;
-    if (reader?.endsWithConnection !== true) {
+    // Behind a broken connection this may be any end, also one in the middle.
+    if (reader?.endsWithConnection !== true || this.#unwritable) {
       this.#fail(new GivenUp('upstream_gone'));
       return;
     }
@@ -220,6 +224,13 @@ export class UpstreamConnection {
 
   readonly #onError = (error: Error): void => {
     this.#fail(error);
+  };
+
+  /** What was said before the upstream left is still read, and its end or error follows. */
+  readonly #onUnwritable = (): void => {
+    this.#spent = true;
+    this.#unwritable = true;
+    this.#stopSending();
   };
 
   readonly #onClose = (): void => {
@@ -251,6 +262,7 @@ export class UpstreamConnection {
     this.#reader = null;
     this.#gone = true;
     socket.pause();
+    socket.onUnwritable = null;
     socket.off('data', this.#onData);
     socket.off('end', this.#onEnd);
     socket.off('error', this.#onError);

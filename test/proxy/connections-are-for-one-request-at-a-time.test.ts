@@ -11,8 +11,10 @@ import { describe, test } from 'node:test';
 import fc from 'fast-check';
 import type { Upstream } from '../../src/policy/policy.js';
 import type { UpstreamConnection } from '../../src/proxy/upstream-connection.js';
+import { upstreamFailure } from '../../src/proxy/upstream-failure.js';
 import { UpstreamPool } from '../../src/proxy/upstream.js';
 import { countResources, expectResources } from '../support/leak.js';
+import { TemporaryDirectory } from '../support/temporary-directory.js';
 import { waitUntil, within } from '../support/wait.js';
 
 type Ending =
@@ -105,13 +107,20 @@ class Asker {
   }
 }
 
-async function listening(onConnection: (socket: Socket) => void): Promise<{ server: Server; upstream: Upstream }> {
+async function listening(
+  onConnection: (socket: Socket) => void,
+  path?: string,
+): Promise<{ server: Server; upstream: Upstream }> {
   const server = createServer({ allowHalfOpen: true, noDelay: true }, (socket) => {
     socket.on('error', () => undefined);
     onConnection(socket);
   });
-  server.listen(0, '127.0.0.1');
+  server.listen(path === undefined ? { port: 0, host: '127.0.0.1' } : { path });
   await once(server, 'listening');
+  if (path !== undefined) {
+    const name = `unix:${path}`;
+    return { server, upstream: { name, authority: '', target: { kind: 'unix', path }, mustBeLoopback: true } };
+  }
   const address = server.address();
   assert.ok(address !== null && typeof address === 'object');
   const authority = `127.0.0.1:${String(address.port)}`;
@@ -321,6 +330,49 @@ describe('connections are for one request at a time', () => {
     }
     await expectResources(before);
   });
+
+  for (const kind of ['TCP', 'unix'] as const) {
+    for (const [name, answer, kept] of [
+      ['a length', 'HTTP/1.1 413 Too Large\r\nConnection: close\r\nContent-Length: 5\r\n\r\nlarge', true],
+      [
+        'chunks',
+        'HTTP/1.1 413 Too Large\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nlarge\r\n0\r\n\r\n',
+        true,
+      ],
+      ['half a length', 'HTTP/1.1 413 Too Large\r\nContent-Length: 50\r\n\r\nlarge', false],
+    ] as const) {
+      test(`an answer of ${name} before the body is sent, then the end of it all, over ${kind}`, async () => {
+        using directory = new TemporaryDirectory();
+        const before = countResources();
+        const { server, upstream } = await listening(
+          (socket) => {
+            socket.once('data', () => {
+              socket.pause();
+              socket.write(answer, () => socket.destroy());
+            });
+          },
+          kind === 'unix' ? directory.file('up.sock') : undefined,
+        );
+        const pool = new UpstreamPool(upstream);
+        try {
+          for (let round = 0; round < 100; round += 1) {
+            const body = Readable.from(Array.from({ length: 40 }, () => Buffer.alloc(100_000)));
+            const asker = new Asker(pool, { path: '/', method: 'POST', body, length: 4_000_000 });
+            const ending = await within(asker.ending, 'an ending');
+            if (kept) assert.deepEqual(ending, { kind: 'ended', status: 413, body: 'large' }, `round ${String(round)}`);
+            else assert.equal(ending.kind === 'failed' ? upstreamFailure(ending.error) : ending, 'upstream_gone');
+            assert.ok(body.destroyed, 'the rest of the body is still awaited');
+          }
+          assert.equal(pool.size, 0);
+        } finally {
+          pool.close();
+          server.close();
+          await once(server, 'close');
+        }
+        await expectResources(before);
+      });
+    }
+  }
 
   test('a thousand rounds on one connection leave no listener on it, and the last one no timer', async () => {
     const before = countResources();
