@@ -16,6 +16,7 @@ const CHUNK_LINE_BYTES = 1_024;
 const TRAILER_BYTES = 16 * 1024;
 const MOST_INTERIM = 16;
 
+const NO_STATUS = 'the status line is malformed';
 const LF = 0x0a;
 const CR = 0x0d;
 const END_OF_HEAD = Buffer.from('\r\n\r\n');
@@ -148,6 +149,7 @@ export class AnswerReader {
       // The rest may never come. A CR at the end may still get its LF.
       const lines = all.toString('latin1', 0, all.at(-1) === CR ? all.length - 1 : all.length);
       if (HALF_A_LINE_END.test(lines)) throw new MalformedAnswer('a line ends without CR and LF');
+      if (!STATUS_LINE.test(lines.slice(0, Math.max(0, lines.indexOf('\r\n'))))) throw new MalformedAnswer(NO_STATUS);
       return chunk.length;
     }
     this.#forget();
@@ -159,7 +161,7 @@ export class AnswerReader {
     if (HALF_A_LINE_END.test(text)) throw new MalformedAnswer('a line ends without CR and LF');
     const lines = text.split('\r\n');
     const status = STATUS_LINE.exec(lines[0] ?? '');
-    if (status === null) throw new MalformedAnswer('the status line is malformed');
+    if (status === null) throw new MalformedAnswer(NO_STATUS);
     const code = Number(status[2]);
     const fields: string[] = [];
     let length: string | null = null;

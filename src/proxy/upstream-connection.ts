@@ -46,6 +46,8 @@ const EXPECT_BODY: ReadonlySet<string> = new Set(['POST', 'PUT', 'PATCH', 'QUERY
 const SWEEP_FROM_MS = 5_000;
 
 const CRLF = '\r\n';
+const KEEP_ALIVE = `connection: keep-alive${CRLF}`;
+const UPGRADE = `connection: upgrade${CRLF}upgrade: websocket${CRLF}`;
 
 /**
  * One connection to an upstream, for one request at a time (decision 22). It writes the head in one piece, the body with
@@ -207,7 +209,11 @@ export class UpstreamConnection {
       else if (reader.upgraded !== null) this.#handOver(reader.upgraded, chunk.subarray(reader.position));
       else if (!more) this.#socket?.pause();
     } catch (error) {
-      this.#fail(error instanceof MalformedAnswer ? new GivenUp('upstream_malformed') : error);
+      // What came before may still be on its way to the client, who must see an answer that is cut, and not none.
+      this.#socket?.pause();
+      setImmediate(() => {
+        this.#fail(error instanceof MalformedAnswer ? new GivenUp('upstream_malformed') : error);
+      });
     }
   };
 
@@ -287,13 +293,15 @@ function headText({ method, target, fields, body, upgrade }: UpstreamRequest): s
     const value = fields[i + 1] ?? '';
     if (!FIELD_VALUE.test(value)) throw new TypeError('a field value holds control characters');
     text += `${fields[i] ?? ''}: ${value}${CRLF}`;
+    // Host comes first (RFC 9112 §3.2), then what is between the two ends of the connection.
+    if (i === 0) text += upgrade ? UPGRADE : KEEP_ALIVE;
   }
   if (body === null) {
     if (EXPECT_BODY.has(method)) text += `content-length: 0${CRLF}`;
   } else if (statedLength(fields) === null) {
     text += `transfer-encoding: chunked${CRLF}`;
   }
-  return `${text}${upgrade ? `connection: upgrade${CRLF}upgrade: websocket` : 'connection: keep-alive'}${CRLF}${CRLF}`;
+  return text + CRLF;
 }
 
 /** What `upstream-head` said of the body's length; null where that was nothing. */
