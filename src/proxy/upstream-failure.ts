@@ -17,16 +17,26 @@ const BY_CODE: Readonly<Record<string, FailureReason>> = {
   ENOENT: 'upstream_refused',
   EACCES: 'upstream_refused',
   EPERM: 'upstream_refused',
+  // The path of a unix socket leads nowhere, or to a socket of another kind.
+  ENOTDIR: 'upstream_refused',
+  ELOOP: 'upstream_refused',
+  EPROTOTYPE: 'upstream_refused',
   ENOTFOUND: 'upstream_refused',
   EAI_AGAIN: 'upstream_refused',
+  EAI_FAIL: 'upstream_refused',
+  // A machine without IPv6.
+  EAFNOSUPPORT: 'upstream_refused',
   EHOSTUNREACH: 'upstream_refused',
+  EHOSTDOWN: 'upstream_refused',
   ENETUNREACH: 'upstream_refused',
+  ENETDOWN: 'upstream_refused',
   EADDRNOTAVAIL: 'upstream_refused',
   // The unix socket's backlog is full.
   EAGAIN: 'upstream_saturated',
   EMFILE: 'upstream_saturated',
   ENFILE: 'upstream_saturated',
   ETIMEDOUT: 'upstream_timeout',
+  ECONNABORTED: 'upstream_gone',
   ECONNRESET: 'upstream_gone',
   EPIPE: 'upstream_gone',
 };

@@ -4,6 +4,7 @@
  */
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
+import { symlinkSync, writeFileSync } from 'node:fs';
 import { createServer, type Server, type Socket } from 'node:net';
 import { Readable } from 'node:stream';
 import { setImmediate as turn } from 'node:timers/promises';
@@ -373,6 +374,21 @@ describe('connections are for one request at a time', () => {
       });
     }
   }
+
+  test('a path that leads to no socket is an upstream that is not there', async () => {
+    using directory = new TemporaryDirectory();
+    writeFileSync(directory.file('file'), '');
+    symlinkSync('loop', directory.file('loop'));
+    for (const path of ['file', 'file/below', 'loop', 'none', '.']) {
+      const name = `unix:${directory.file(path)}`;
+      const target = { kind: 'unix', path: directory.file(path) } as const;
+      const pool = new UpstreamPool({ name, authority: '', target, mustBeLoopback: true });
+      const ending = await new Asker(pool, { path: '/' }).ending;
+      assert.equal(ending.kind === 'failed' ? upstreamFailure(ending.error) : ending.kind, 'upstream_refused', path);
+      assert.equal(pool.size, 0);
+      pool.close();
+    }
+  });
 
   test('a thousand rounds on one connection leave no listener on it, and the last one no timer', async () => {
     const before = countResources();
