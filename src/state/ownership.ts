@@ -11,6 +11,7 @@ const FILE = 'ownership.ndjson';
 const LARGEST_FILE = 512 * 1024 * 1024;
 /** Lines that say nothing any more, before the file is written anew. */
 const SLACK = 1000;
+const RETRY_AFTER_MS = 1000;
 
 interface Entry {
   readonly authenticator: string;
@@ -88,6 +89,10 @@ export class Ownership implements Owners {
   readonly #most: ReadonlyMap<string, number>;
   readonly #entries = new Map<string, Things>();
   #compacting = false;
+  /** Something is not in the file that should be. */
+  #unkept = false;
+  /** Epoch milliseconds; what failed is not tried again with every request. */
+  #rewriteFromMs = 0;
   #journal: Journal | null = null;
 
   private constructor(policy: Policy, events: OwnershipEvents) {
@@ -135,11 +140,22 @@ export class Ownership implements Owners {
     this.#put(upstream, id, entry);
     try {
       await this.#journal?.append(toLine(upstream, id, entry));
-      if ((this.#journal?.lines ?? 0) > 2 * this.size + SLACK) await this.#compactOnce();
+      if (!this.#isRewriteDue(nowMs)) return;
+      await this.#compactOnce();
+      this.#unkept = false;
     } catch (error) {
       if (!(error instanceof StateError)) throw error;
-      this.#events.notKept(`${error.message}; who owns what is known until this process ends, and no longer`);
+      this.#rewriteFromMs = nowMs + RETRY_AFTER_MS;
+      // Said once, not by each of those that come while a disk is full.
+      if (!this.#unkept)
+        this.#events.notKept(`${error.message}; until it can, who owns what is known to this process alone`);
+      this.#unkept = true;
     }
+  }
+
+  #isRewriteDue(nowMs: number): boolean {
+    if (nowMs < this.#rewriteFromMs) return false;
+    return this.#unkept || (this.#journal?.lines ?? 0) > 2 * this.size + SLACK;
   }
 
   unnamed(route: string, why: Unnamed): void {

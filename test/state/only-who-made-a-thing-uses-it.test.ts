@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { appendFileSync, readFileSync, statSync } from 'node:fs';
+import { appendFileSync, mkdirSync, readFileSync, rmSync, statSync } from 'node:fs';
 import { type TestContext, test } from 'node:test';
 import { loadPolicyText } from '../../src/policy/load.js';
 import type { Identity } from '../../src/identity/identity.js';
@@ -199,7 +199,13 @@ const who = (name: string, authenticator = 'keys'): Identity => ({
   revocables: [],
 });
 
-async function opened(t: TestContext, dir: TemporaryDirectory, clock: { nowMs: number }, most = 3): Promise<Ownership> {
+async function opened(
+  t: TestContext,
+  dir: TemporaryDirectory,
+  clock: { nowMs: number },
+  most = 3,
+  told: string[] = [],
+): Promise<Ownership> {
   const text = policyText(
     simplePolicy({
       upstream: 'http://127.0.0.1:7833',
@@ -213,7 +219,7 @@ async function opened(t: TestContext, dir: TemporaryDirectory, clock: { nowMs: n
   const made = await Ownership.open(loaded.policy, {
     now: () => clock.nowMs,
     unnamed: () => undefined,
-    notKept: () => undefined,
+    notKept: (message) => told.push(message),
   });
   t.after(() => made.close());
   return made;
@@ -286,4 +292,32 @@ test('many at once write the file anew once, not each', async (t) => {
   await Promise.all(Array.from({ length: 1_500 }, (_, i) => make(i)));
   assert.ok(files.size <= 3, `${String(files.size)} files`);
   assert.ok(readFileSync(file, 'utf8').trim().split('\n').length < 1_100);
+});
+
+test('what cannot be written is said once, and written when it can be', async (t) => {
+  const dir = new TemporaryDirectory(t);
+  const clock = { nowMs: Date.UTC(2026, 0, 1) };
+  const settings = { from: ['id'], forMs: 60_000, most: 3 };
+  const told: string[] = [];
+  const owners = await opened(t, dir, clock, 3, told);
+  const make = (id: string): Promise<void> => owners.remember('127.0.0.1:7833', id, who('alice'), settings, 'submit');
+  const file = dir.file('state/ownership.ndjson');
+  // What stands in the file's place cannot be exchanged for it.
+  rmSync(file);
+  mkdirSync(`${file}/in-the-way`, { recursive: true });
+  for (let i = 0; i < 1_100; i++) await make(`job-${String(i)}`);
+  assert.equal(told.length, 1, told[0]);
+  assert.match(told[0] ?? '', /ownership\.ndjson cannot be written/);
+  assert.ok(owners.isOwner('127.0.0.1:7833', 'job-1099', who('alice'), clock.nowMs));
+  rmSync(file, { recursive: true });
+  clock.nowMs += 1_000;
+  await make('job-1100');
+  assert.deepEqual(
+    readFileSync(file, 'utf8')
+      .trim()
+      .split('\n')
+      .map((line) => (JSON.parse(line) as { readonly id: string }).id),
+    ['job-1098', 'job-1099', 'job-1100'],
+  );
+  assert.equal(told.length, 1);
 });
