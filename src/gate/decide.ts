@@ -5,7 +5,7 @@ import type { Caller } from '../identity/caller.js';
 import { POLICY_ALONE, type Provers } from '../identity/provers.js';
 import type { HttpListener } from '../policy/policy.js';
 import { type Admission, admit } from './admit.js';
-import { type Decision, type Refusal, authorize, refusal, refusalByHead } from './authorize.js';
+import { type Decision, type Invalid, type Refusal, authorize, refusal, refusalByHead } from './authorize.js';
 import { checkHead } from './check-head.js';
 import { lateness, watchTime } from './deadlines.js';
 import { type Held, judgeBody, refusedByLength, refusedByType } from './judge-body.js';
@@ -150,22 +150,25 @@ function judge(
   const body = admission.route.demands?.body ?? null;
   if (body === null) return authorize(admission, authentication, { allowance, body: null });
   const { message, route } = admission;
+  // It was counted, whatever becomes of it: its answer says what is left.
+  const fields = allowance?.fields ?? [];
+  const no = (reason: DenialReason, invalid: Invalid | null = null): Refusal =>
+    refusal(admission, authentication, reason, { fields, invalid });
   const tooLarge = refusedByLength(body, message);
-  if (tooLarge !== null) return refusal(admission, authentication, tooLarge);
+  if (tooLarge !== null) return no(tooLarge);
   const { json } = body;
   if (json === null) return authorize(admission, authentication, { allowance, body: null });
   const unfit = refusedByType(message);
-  if (unfit !== null) return refusal(admission, authentication, unfit);
+  if (unfit !== null) return no(unfit);
   if (authentication?.ok !== true) throw new TypeError('a body is read for nobody who is unknown');
 
   const { framing, expectsContinue } = message;
   const settle = (held: HeldBody): Decision => {
-    if (!held.ok) return refusal(admission, authentication, held.reason);
+    if (!held.ok) return no(held.reason);
     const judgement = judgeBody(held, json, authentication.identity);
     if (judgement.ok) return authorize(admission, authentication, { allowance, body: judgement.body });
     held.release();
-    const { reason, invalid } = judgement;
-    return refusal(admission, authentication, reason, invalid === null ? null : { fields: [], invalid });
+    return no(judgement.reason, judgement.invalid);
   };
   const by = identityKey(authentication.identity);
   const held = means.holdBody(underway, { by, framing, expectsContinue, most: body.most, idleMs: route.bodyMs });

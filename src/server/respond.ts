@@ -36,6 +36,8 @@ function instance(requestId: string): string {
   return /^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$/.test(requestId) ? `urn:uuid:${requestId}` : requestId;
 }
 
+/** What may pass by itself: a slow moment of the client or of its way (408), and ours (503). */
+const RETRIABLE: ReadonlySet<number> = new Set([408, 503]);
 /** Seconds after which asking again may help. */
 const RETRY_AFTER = '5';
 
@@ -60,8 +62,9 @@ function whole(
     requestId,
   ];
   for (const challenge of challenges) fields.push('www-authenticate', challenge);
-  if (particulars !== null) fields.push(...particulars.fields);
-  else if (status === 503) fields.push('retry-after', RETRY_AFTER);
+  const more = particulars?.fields ?? [];
+  fields.push(...more);
+  if (RETRIABLE.has(status) && !more.includes('retry-after')) fields.push('retry-after', RETRY_AFTER);
   return { status, fields, body };
 }
 

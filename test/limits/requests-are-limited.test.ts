@@ -4,7 +4,7 @@
  */
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
-import { startGuard, type Guard } from '../support/guard.js';
+import { assertUntouched, startGuard, type Guard } from '../support/guard.js';
 import { h2Connect, h2Request } from '../support/h2-client.js';
 import { tokenPair } from '../support/policy-builder.js';
 import { request, type RawResponse, type Target } from '../support/raw-client.js';
@@ -71,6 +71,14 @@ describe('limits of requests', () => {
         },
         { name: 'quick', path: '/quick', ...GET, limits: { rate: { requests: 2, per: '1s' } } },
         { name: 'closed', path: '/closed', ...GET, require: 'write', limits: { rate: { requests: 2, ...SLOW } } },
+        {
+          name: 'bodies',
+          path: '/bodies',
+          methods: ['POST'],
+          require: 'write',
+          body: { max: '1KiB', json: {} },
+          limits: { rate: { requests: 10, ...SLOW } },
+        },
         { name: 'rest', path: '/**', ...GET },
       ],
     });
@@ -209,6 +217,27 @@ describe('limits of requests', () => {
       session.destroy();
     }
     assert.equal(seen('/both'), 4);
+  });
+
+  test('what is refused after it was counted says what is left, too', async () => {
+    upstream.connections.length = 0;
+    const json = ['Content-Type', 'application/json'] as const;
+    const post = async (body: string, field: readonly [string, string]): Promise<RawResponse> =>
+      await request(guard.plain, { method: 'POST', path: '/bodies', token: guard.token, headers: [field], body });
+    const answers = [
+      await post('x'.repeat(2_000), json),
+      await post('x', ['Content-Type', 'text/plain']),
+      await post('{', json),
+    ];
+    assert.deepEqual(
+      answers.map(({ status }) => status),
+      [413, 415, 400],
+    );
+    assert.deepEqual(
+      answers.map((answer) => /r=(\d)/.exec(answer.header('ratelimit') ?? '')?.[1]),
+      ['9', '8', '7'],
+    );
+    assertUntouched(upstream);
   });
 
   test('whoever waits as long as they are told is let in', async () => {
