@@ -85,6 +85,7 @@ export const ISSUES = Object.freeze({
   secret_placeholder: 'secret',
   // Warnings.
   route_shadowed: 'policy',
+  route_spelling: 'policy',
   route_public: 'policy',
   body_unjudged: 'policy',
   permission_unheld: 'policy',

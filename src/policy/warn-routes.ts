@@ -3,6 +3,7 @@ import type { Draft } from './draft.js';
 import type { Findings } from './findings.js';
 import { either, show } from './found.js';
 import type { DeclaredNames } from './names.js';
+import { looserInOtherSpellings } from './other-spellings.js';
 import type { Authenticator, Route } from './policy.js';
 import type { RouteTable } from './route-table.js';
 import type { RouteEntry } from './schema.js';
@@ -11,6 +12,8 @@ import { fieldOfSingleEndpoint } from './single-endpoint.js';
 
 interface Context {
   readonly authenticators: CompiledAuthenticators;
+  /** Role name → permissions. */
+  readonly roles: ReadonlyMap<string, readonly string[]>;
   readonly names: DeclaredNames;
   readonly findings: Findings;
 }
@@ -46,10 +49,18 @@ export function warnRoutes(
     warnUnheld(route, node, context);
     warnSingleEndpoint(route, node, findings);
   }
-  for (const { route, by } of shadowedRoutes(
-    entries.map(({ route, entry }) => ({ route, pattern: entry.path })),
-    table,
-  )) {
+  const patterns = entries.map(({ route, entry }) => ({ route, pattern: entry.path }));
+  for (const { route, looser } of looserInOtherSpellings(patterns, table, context.roles)) {
+    const first = route.pattern.split('/')[1] ?? '';
+    findings.warn(
+      'route_spelling',
+      listener.at(['routes', route.index]),
+      'value',
+      `in capitals or with a slash at the end, the path of the route ${show(route.name)} is that of ${show(looser.name)}, which asks for less; a service that takes both for the same would do for the one what the other guards`,
+      `close the rest after it: { name: NAME, path: ${/[{}]/.test(first) ? '/**' : `/${first}/**`}, methods: any, deny: true }`,
+    );
+  }
+  for (const { route, by } of shadowedRoutes(patterns, table)) {
     const node = listener.at(['routes', route.index]);
     const names = by.slice(0, 3).map((one) => show(one.name));
     findings.warn(
