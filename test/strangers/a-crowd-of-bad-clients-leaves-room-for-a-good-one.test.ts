@@ -86,6 +86,8 @@ describe('a crowd of bad clients', () => {
     assert.ok(at(0.5) < 250, `p50 ${at(0.5).toFixed(0)} ms`);
     assert.ok(at(1 - 1 / times.length) < (SECONDS * 1_000) / 2, `longest ${at(1 - 1 / times.length).toFixed(0)} ms`);
     assert.ok(peak.bytes < 400 * MIB, `${(peak.bytes / MIB).toFixed(0)} MiB`);
-    await expectSockets(guard.pid, sockets, 10_000);
+    // Of connections that overflowed the kernel's queue, some look open here when their other end is long gone. They are
+    // ended as all that say nothing are: after the time for a head, which is 10 s.
+    await expectSockets(guard.pid, sockets, 15_000);
   });
 });
