@@ -1,9 +1,10 @@
 import { DENIALS, type DenialReason } from '../denial.js';
 import { OWN_FOLDER } from '../gate/admit.js';
 import { type SupposedRequest, type Supposition, describeInvalid } from '../gate/policy-tests.js';
+import { member, parseStrictJson } from '../http/strict-json.js';
 import { formatAddress, parseAddress } from '../net/address.js';
 import type { PathPart } from '../policy/document.js';
-import { either } from '../policy/found.js';
+import { either, show } from '../policy/found.js';
 import { METHODS } from '../policy/methods.js';
 import type { HttpListener, Policy, Route } from '../policy/policy.js';
 import { duration } from './duration-text.js';
@@ -79,7 +80,7 @@ export async function describe(
     text: line === null || text === null ? null : (text.split(/\r?\n/)[line - 1] ?? '').trim(),
     why:
       said.kind === 'allowed'
-        ? whyAllowed(route, caller, policy)
+        ? whyAllowed(route, request, caller, policy)
         : whyRefused(said, listener, route, request, caller, policy, fromWasSaid),
     needed: route === null ? null : neededFor(listener, route, policy),
   };
@@ -99,11 +100,12 @@ function lineOf(text: string | null, listener: HttpListener, reason: DenialReaso
   return (text === null ? null : positionOf(text, path))?.line ?? listener.position.line;
 }
 
-function whyAllowed(route: Route | null, caller: Caller, policy: Policy): string {
+function whyAllowed(route: Route | null, request: SupposedRequest, caller: Caller, policy: Policy): string {
   if (route?.access.kind !== 'require') return 'the route is public: nobody is asked who they are';
   const held = heldBy(caller, policy);
-  const enough = route.access.anyOf.filter((name) => held.has(name));
-  return `${whoIs(caller)} has ${enough.join(', ')}, which is enough`;
+  const { anyOf, by } = askedBy(route, request) ?? { anyOf: route.access.anyOf, by: null };
+  const enough = anyOf.filter((name) => held.has(name));
+  return `${whoIs(caller)} has ${enough.join(', ')}, which is enough${by === null ? '' : ` for ${by}`}`;
 }
 
 function whyRefused(
@@ -137,7 +139,7 @@ function whyRefused(
       return `${whoIs(caller)} ${validity(caller)}`;
     case 'permission_missing': {
       const held = [...heldBy(caller, policy)];
-      return `${whoIs(caller)} has ${held.length === 0 ? 'nothing' : held.join(', ')}, and the route asks for ${asked(route)}`;
+      return `${whoIs(caller)} has ${held.length === 0 ? 'nothing' : held.join(', ')}, and ${askedBy(route, request)?.by ?? 'the route'} asks for ${asked(route, request)}`;
     }
     case 'field_invalid':
     case 'query_ambiguous':
@@ -185,8 +187,22 @@ export function canonical(address: string): string {
   return read === null ? address : formatAddress(read);
 }
 
-function asked(route: Route | null): string {
-  return route?.access.kind === 'require' ? either(route.access.anyOf) : 'something else';
+function asked(route: Route | null, request: SupposedRequest): string {
+  if (route?.access.kind !== 'require') return 'something else';
+  return either(askedBy(route, request)?.anyOf ?? route.access.anyOf);
+}
+
+/** What the body asks for, where that decides, and the permissions for it; null where it is nothing that is listed. */
+function askedBy(
+  route: Route | null,
+  { body = null }: SupposedRequest,
+): { readonly anyOf: readonly string[]; readonly by: string } | null {
+  const byValue = route?.demands?.body?.json?.byValue ?? null;
+  if (byValue === null || body === null) return null;
+  const json = parseStrictJson(Buffer.from(body));
+  const value = json.ok ? byValue.pointer.reduce<unknown>(member, json.value) : undefined;
+  const anyOf = typeof value === 'string' ? byValue.permissions.get(value) : undefined;
+  return anyOf === undefined ? null : { anyOf, by: show(String(value)) };
 }
 
 function operationsOf(route: Route | null): string {
