@@ -11,8 +11,8 @@ const DAY_MS = 86_400_000;
 const NOTICE_DAYS = 90;
 
 export interface NodeVerdict {
-  readonly level: 'ok' | 'warn' | 'fail';
-  readonly message: string;
+  readonly status: 'ok' | 'warn' | 'failed';
+  readonly detail: string;
   readonly fix: string | null;
 }
 
@@ -25,21 +25,21 @@ export function judgeNode(version: string, nowMs: number): NodeVerdict {
   const [major = 0, minor = 0, patch = 0] = version.split('.').map((part) => Number.parseInt(part, 10));
   const fix = adviceAt(nowMs);
   if (isOlder([major, minor, patch])) {
-    return { level: 'fail', message: `Node ${version} is older than ${OLDEST.join('.')}, which guardbee needs`, fix };
+    return { status: 'failed', detail: `Node ${version} is older than ${OLDEST.join('.')}, which guardbee needs`, fix };
   }
   const until = ENDS_OF_LIFE.get(major);
   if (until === undefined) {
     return major % 2 === 1
-      ? { level: 'warn', message: `Node ${version} is not of a long-term line: fixes end after months`, fix }
-      : { level: 'ok', message: `Node ${version}`, fix: null };
+      ? { status: 'warn', detail: `Node ${version} is not of a long-term line: fixes end after months`, fix }
+      : { status: 'ok', detail: `Node ${version}`, fix: null };
   }
   const daysLeft = Math.ceil((Date.parse(until) + DAY_MS - nowMs) / DAY_MS);
   if (daysLeft <= 0) {
-    return { level: 'fail', message: `Node ${version}: line ${major} gets no security fixes since ${until}`, fix };
+    return { status: 'failed', detail: `Node ${version}: line ${major} gets no security fixes since ${until}`, fix };
   }
   return daysLeft <= NOTICE_DAYS
-    ? { level: 'warn', message: `Node ${version}: line ${major} gets security fixes until ${until} only`, fix }
-    : { level: 'ok', message: `Node ${version}, with security fixes until ${until}`, fix: null };
+    ? { status: 'warn', detail: `Node ${version}: line ${major} gets security fixes until ${until} only`, fix }
+    : { status: 'ok', detail: `Node ${version}, with security fixes until ${until}`, fix: null };
 }
 
 function isOlder(version: readonly number[]): boolean {

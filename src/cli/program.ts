@@ -95,7 +95,7 @@ const VERBS: readonly Verb[] = [
     name: 'doctor',
     summary: 'look over the machine, the policy, and guardbee where it runs',
     register: async (program, voice) => {
-      (await import('./doctor.js')).registerDoctor(program, voice);
+      (await import('./doctor/doctor.js')).registerDoctor(program, voice);
     },
   },
 ];

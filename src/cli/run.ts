@@ -151,8 +151,8 @@ function announce(app: App, policy: Policy, log: Log): void {
     );
   }
   const node = judgeNode(process.versions.node, Date.now());
-  if (node.level !== 'ok')
-    log.warn('node.end_of_life', node.fix === null ? node.message : `${node.message}: ${node.fix}`);
+  if (node.status !== 'ok')
+    log.warn('node.end_of_life', node.fix === null ? node.detail : `${node.detail}: ${node.fix}`);
   for (const at of app.serving) {
     log.info('listener.open', `listening on ${at.url}`, {
       'guardbee.listener': constant(at.listener),

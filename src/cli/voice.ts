@@ -19,6 +19,8 @@ export interface Voice {
   err(line: Line): void;
   /** One JSON document on `out`. */
   json(value: unknown): void;
+  /** What is being waited for, on a terminal's last line; nothing anywhere else. Null takes it away. */
+  progress(text: string | null): void;
 }
 
 /** The part of `process.stdout` that a voice needs. */
@@ -29,6 +31,9 @@ export interface Channel {
 }
 
 const COLOURS: Readonly<Record<Tone, string>> = { good: '32', warning: '33', bad: '31', faint: '2', strong: '1' };
+
+/** Columns that every terminal has. */
+const NARROW = 80;
 
 /** Characters that JSON may hold as they are, and that a terminal had better not see. */
 const UNPRINTABLE_IN_JSON = /[\u007f-\u009f\p{Cf}\p{Zl}\p{Zp}\p{Cs}]/gu;
@@ -55,6 +60,10 @@ export class ProcessVoice implements Voice {
     this.#out.write(`${text.replace(UNPRINTABLE_IN_JSON, inUnits)}\n`);
   }
 
+  progress(text: string | null): void {
+    this.#err.progress(text);
+  }
+
   /** Resolves when all has been handed over: to null, or to the code of what kept stdout from taking it. */
   async settled(): Promise<string | null> {
     await this.#err.settled();
@@ -65,13 +74,16 @@ export class ProcessVoice implements Voice {
 class Output {
   readonly #channel: Channel;
   readonly #colours: boolean;
+  /** A terminal on which a line can be written anew. */
+  readonly #rewrites: boolean;
   #last: Promise<void> = Promise.resolve();
   #failure: string | null = null;
 
   constructor(channel: Channel, env: Readonly<Record<string, string | undefined>>) {
     this.#channel = channel;
     // https://no-color.org: any value but an empty one.
-    this.#colours = channel.isTTY === true && (env['NO_COLOR'] ?? '') === '' && env['TERM'] !== 'dumb';
+    this.#rewrites = channel.isTTY === true && env['TERM'] !== 'dumb';
+    this.#colours = this.#rewrites && (env['NO_COLOR'] ?? '') === '';
     // Without a listener an error event ends the process with a stack; the callback of `write` has told us already.
     channel.on('error', () => undefined);
   }
@@ -80,6 +92,13 @@ class Output {
     const pieces = typeof line === 'string' ? [line] : line;
     const text = pieces.map((piece) => (typeof piece === 'string' ? printable(piece) : this.#paint(piece))).join('');
     this.write(text.endsWith('\n') ? text : `${text}\n`);
+  }
+
+  progress(text: string | null): void {
+    if (!this.#rewrites) return;
+    // On a line of its own: longer text would wrap, and stay.
+    const shown = text === null ? '' : printable(text);
+    this.write(`\r\u001b[K${shown.length < NARROW ? shown : `${shown.slice(0, NARROW - 2)}…`}`);
   }
 
   write(text: string): void {

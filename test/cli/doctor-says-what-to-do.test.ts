@@ -1,10 +1,12 @@
 import assert from 'node:assert/strict';
-import { chmodSync, mkdirSync } from 'node:fs';
+import { chmodSync, mkdirSync, writeFileSync } from 'node:fs';
 import { type RequestListener, Server as HttpServer, createServer } from 'node:http';
 import { createServer as createTlsServer } from 'node:https';
 import { type AddressInfo, type Server, createServer as createTcpServer } from 'node:net';
 import { type TestContext, test } from 'node:test';
+import { main } from '../../src/cli/guardbee.js';
 import { judgeNode } from '../../src/cli/node-line.js';
+import { ProcessVoice } from '../../src/cli/voice.js';
 import { TestAuthority, testCertificates, writeKeyPair } from '../support/certificates.js';
 import {
   simplePolicy,
@@ -15,42 +17,43 @@ import {
   type SimplePolicyOptions,
 } from '../support/policy-builder.js';
 import { startGuardbee } from '../support/process.js';
+import { RecordingUpstream } from '../support/recording-upstream.js';
 import { TemporaryDirectory } from '../support/temporary-directory.js';
-import { perform } from './in-process.js';
+import { Capture, perform } from './in-process.js';
 
 const NODES: readonly {
   readonly version: string;
   readonly at: string;
-  readonly level: string;
+  readonly status: string;
   readonly says: RegExp;
 }[] = [
-  { version: '18.20.4', at: '2026-01-15', level: 'fail', says: /older than 20\.18\.1/ },
-  { version: '20.18.0', at: '2026-01-15', level: 'fail', says: /older than 20\.18\.1/ },
-  { version: '20.18.1', at: '2026-01-15', level: 'ok', says: /until 2026-04-30/ },
-  { version: '20.18.1', at: '2026-02-15', level: 'warn', says: /until 2026-04-30 only/ },
-  { version: '20.20.2', at: '2026-04-30', level: 'warn', says: /until 2026-04-30 only/ },
-  { version: '20.20.2', at: '2026-05-01', level: 'fail', says: /no security fixes since 2026-04-30/ },
-  { version: '21.7.3', at: '2026-05-01', level: 'warn', says: /not of a long-term line/ },
-  { version: '22.12.0', at: '2026-11-22', level: 'ok', says: /until 2027-04-30/ },
-  { version: '22.12.0', at: '2027-05-01', level: 'fail', says: /since 2027-04-30/ },
-  { version: '24.0.0', at: '2026-11-22', level: 'ok', says: /until 2028-04-30/ },
-  { version: '26.1.0', at: '2026-11-22', level: 'ok', says: /^Node 26\.1\.0$/ },
+  { version: '18.20.4', at: '2026-01-15', status: 'failed', says: /older than 20\.18\.1/ },
+  { version: '20.18.0', at: '2026-01-15', status: 'failed', says: /older than 20\.18\.1/ },
+  { version: '20.18.1', at: '2026-01-15', status: 'ok', says: /until 2026-04-30/ },
+  { version: '20.18.1', at: '2026-02-15', status: 'warn', says: /until 2026-04-30 only/ },
+  { version: '20.20.2', at: '2026-04-30', status: 'warn', says: /until 2026-04-30 only/ },
+  { version: '20.20.2', at: '2026-05-01', status: 'failed', says: /no security fixes since 2026-04-30/ },
+  { version: '21.7.3', at: '2026-05-01', status: 'warn', says: /not of a long-term line/ },
+  { version: '22.12.0', at: '2026-11-22', status: 'ok', says: /until 2027-04-30/ },
+  { version: '22.12.0', at: '2027-05-01', status: 'failed', says: /since 2027-04-30/ },
+  { version: '24.0.0', at: '2026-11-22', status: 'ok', says: /until 2028-04-30/ },
+  { version: '26.1.0', at: '2026-11-22', status: 'ok', says: /^Node 26\.1\.0$/ },
 ];
 
-for (const { version, at, level, says } of NODES) {
-  test(`Node ${version} on ${at}: ${level}`, () => {
+for (const { version, at, status, says } of NODES) {
+  test(`Node ${version} on ${at}: ${status}`, () => {
     const verdict = judgeNode(version, Date.parse(at));
-    assert.equal(verdict.level, level);
-    assert.match(verdict.message, says);
-    assert.equal(verdict.fix === null, level === 'ok');
+    assert.equal(verdict.status, status);
+    assert.match(verdict.detail, says);
+    assert.equal(verdict.fix === null, status === 'ok');
     if (at === '2026-05-01') assert.equal(verdict.fix, 'install Node 24');
   });
 }
 
 interface Check {
   readonly check: string;
-  readonly level: 'ok' | 'warn' | 'fail';
-  readonly message: string;
+  readonly status: 'ok' | 'warn' | 'failed' | 'skipped';
+  readonly detail: string;
   readonly fix: string | null;
 }
 
@@ -58,11 +61,11 @@ interface Check {
 async function doctor(file: string): Promise<{ readonly code: number; readonly checks: readonly Check[] }> {
   const { code, stdout, stderr } = await perform('doctor', file, '--json');
   assert.equal(stderr, '');
-  const { ok, checks } = JSON.parse(stdout) as { ok: boolean; checks: Check[] };
-  assert.equal(code, ok ? 0 : 1);
-  for (const { check, level, fix, message } of checks) {
-    // Of the policy's own issues some say all in the message: what was found, and what is allowed.
-    if (level === 'fail' && !['policy', 'bind', 'secret'].includes(check)) assert.notEqual(fix, null, message);
+  const checks = JSON.parse(stdout) as Check[];
+  assert.equal(code, checks.some(({ status }) => status === 'failed') ? 1 : 0);
+  for (const one of checks) {
+    assert.deepEqual(Object.keys(one), ['check', 'status', 'detail', 'fix']);
+    assert.equal(one.fix === null, one.status === 'ok', JSON.stringify(one));
   }
   return { code, checks: checks.filter(({ check }) => check !== 'node' && check !== 'clock') };
 }
@@ -98,8 +101,8 @@ test('each check is one line, and a failed one sets the exit code', async (t) =>
   const folder = new TemporaryDirectory(t);
   const { stdout, code } = await perform('doctor', writePolicy(folder, policyIn(folder)));
   const lines = stdout.trimEnd().split('\n');
-  for (const line of lines) assert.match(line, /^(ok {2}|warn|FAIL) [a-z]+( \S+)?: .+$/);
-  for (const line of lines) if (line.startsWith('FAIL')) assert.match(line, /; fix: /);
+  for (const line of lines) assert.match(line, /^(ok {2}|warn|FAIL|skip) [a-z]+( \S+)?: .+$/);
+  for (const line of lines) assert.equal(line.includes('; fix: '), !line.startsWith('ok'), line);
   assert.equal(code, lines.some((line) => line.startsWith('FAIL')) ? 1 : 0);
 });
 
@@ -115,7 +118,7 @@ test('what is wrong with a policy is told with its place', async (t) => {
   const { code, checks } = await doctor(writePolicy(folder, 'version: 1\nlisteners: {}\nadmn: {}\n'));
   assert.equal(code, 1);
   assert.ok(
-    checks.some(({ level, message }) => level === 'fail' && message.includes('policy.yaml:3:1 admn: unknown key')),
+    checks.some(({ status, detail }) => status === 'failed' && detail.includes('policy.yaml:3:1 admn: unknown key')),
   );
 });
 
@@ -128,16 +131,16 @@ test('files that are too open are failures, with the fix', async (t) => {
   writeTokens(folder, [{ name: 'keeper', sha256: tokenPair().sha256, roles: ['viewer', 'operator'] }]);
   mkdirSync(folder.file('state'), { mode: 0o700 });
   const before = await doctor(file);
-  assert.match(of(before.checks, 'secret').message, /1 file fine: .*tokens\.yaml 0600$/);
-  assert.equal(of(before.checks, 'state').level, 'ok');
+  assert.match(of(before.checks, 'secret').detail, /1 file fine: .*tokens\.yaml 0600$/);
+  assert.equal(of(before.checks, 'state').status, 'ok');
 
   chmodSync(folder.file('tokens.yaml'), 0o644);
   chmodSync(folder.file('state'), 0o755);
   const after = await doctor(file);
   assert.equal(after.code, 1);
   const secret = of(after.checks, 'secret');
-  assert.equal(secret.level, 'fail');
-  assert.match(secret.message, /tokens_file: .*everyone may read it/);
+  assert.equal(secret.status, 'failed');
+  assert.match(secret.detail, /tokens_file: .*everyone may read it/);
   assert.match(secret.fix ?? '', /^chmod 600 /);
   assert.equal(of(after.checks, 'state').fix, `chmod 700 ${folder.file('state')}`);
   // The rest is looked at all the same.
@@ -146,7 +149,7 @@ test('files that are too open are failures, with the fix', async (t) => {
   chmodSync(file, 0o666);
   const writable = await doctor(file);
   assert.ok(
-    writable.checks.some(({ level, message }) => level === 'fail' && message.includes('everyone may change it')),
+    writable.checks.some(({ status, detail }) => status === 'failed' && detail.includes('everyone may change it')),
   );
 });
 
@@ -155,7 +158,7 @@ test('a failing policy test is a failure', async (t) => {
   const { checks } = await doctor(
     writePolicy(folder, policyIn(folder, { top: { tests: [{ request: 'GET /x', expect: 'allow' }] } })),
   );
-  assert.equal(of(checks, 'test').level, 'fail');
+  assert.equal(of(checks, 'test').status, 'failed');
 });
 
 const DAY_MS = 86_400_000;
@@ -164,11 +167,11 @@ test('certificates are judged by their days, and by the hosts they must name', a
   const folder = new TemporaryDirectory(t);
   const authority = await TestAuthority.create();
   const verdicts = [
-    { days: 100, level: 'ok', says: /has 99 days left|has 100 days left/ },
-    { days: 20, level: 'warn', says: /days left/ },
-    { days: -1, level: 'fail', says: /has expired on/ },
+    { days: 100, status: 'ok', says: /has 99 days left|has 100 days left/ },
+    { days: 20, status: 'warn', says: /days left/ },
+    { days: -1, status: 'failed', says: /has expired on/ },
   ] as const;
-  for (const { days, level, says } of verdicts) {
+  for (const { days, status, says } of verdicts) {
     const pair = await authority.issue({
       names: ['*.lan'],
       notBefore: new Date(Date.now() - 30 * DAY_MS),
@@ -178,10 +181,10 @@ test('certificates are judged by their days, and by the hosts they must name', a
     const listener = { tls: { cert: 'server.crt', key: 'server.key' }, hosts: ['queen.lan', 'queen.example'] };
     const { checks } = await doctor(writePolicy(folder, policyIn(folder, { listener })));
     const [dates, names] = checks.filter(({ check }) => check === 'certificate main');
-    assert.equal(dates!.level, level);
-    assert.match(dates!.message, says);
-    assert.equal(names!.level, 'warn');
-    assert.match(names!.message, /no certificate names queen\.example,/);
+    assert.equal(dates!.status, status);
+    assert.match(dates!.detail, says);
+    assert.equal(names!.status, 'warn');
+    assert.match(names!.detail, /no certificate names queen\.example,/);
   }
 });
 
@@ -189,22 +192,22 @@ test('an upstream is looked for, and where it listens', async (t) => {
   const folder = new TemporaryDirectory(t);
   const here = await portOf(t, createTcpServer());
   const up = await doctor(writePolicy(folder, policyIn(folder, { upstream: `http://127.0.0.1:${String(here)}` })));
-  assert.equal(of(up.checks, `upstream 127.0.0.1:${String(here)}`).level, 'ok');
+  assert.equal(of(up.checks, `upstream 127.0.0.1:${String(here)}`).status, 'ok');
   const down = await doctor(writePolicy(folder, policyIn(folder)));
-  assert.match(of(down.checks, 'upstream 127.0.0.1:1').message, /ECONNREFUSED/);
+  assert.match(of(down.checks, 'upstream 127.0.0.1:1').detail, /ECONNREFUSED/);
   if (process.platform !== 'linux') return;
-  assert.equal(of(up.checks, `exposure 127.0.0.1:${String(here)}`).level, 'ok');
-  assert.equal(of(down.checks, 'exposure 127.0.0.1:1').level, 'warn');
+  assert.equal(of(up.checks, `exposure 127.0.0.1:${String(here)}`).status, 'ok');
+  assert.equal(of(down.checks, 'exposure 127.0.0.1:1').status, 'warn');
   const open = await portOf(t, createTcpServer(), '0.0.0.0');
   const upstream = `http://127.0.0.1:${String(open)}`;
   const levels = [
-    ['refuse', 'fail'],
+    ['refuse', 'failed'],
     ['warn', 'warn'],
     [{ firewalled: 'nft' }, 'ok'],
   ] as const;
   for (const [upstream_exposure, level] of levels) {
     const { checks } = await doctor(writePolicy(folder, policyIn(folder, { upstream, top: { upstream_exposure } })));
-    assert.equal(of(checks, `exposure 127.0.0.1:${String(open)}`).level, level);
+    assert.equal(of(checks, `exposure 127.0.0.1:${String(open)}`).status, level);
   }
 });
 
@@ -215,8 +218,8 @@ test('a unix socket is looked for as well', async (t) => {
   t.after(() => server.close());
   await new Promise<void>((resolve) => server.listen(path, resolve));
   const { checks } = await doctor(writePolicy(folder, policyIn(folder, { upstream: `unix:${path}` })));
-  assert.equal(of(checks, `upstream unix:${path}`).level, 'ok');
-  assert.equal(of(checks, `exposure unix:${path}`).level, 'ok');
+  assert.equal(of(checks, `upstream unix:${path}`).status, 'ok');
+  assert.equal(of(checks, `exposure unix:${path}`).status, 'ok');
 });
 
 test('what answers at the address must refuse, whatever it is', async (t) => {
@@ -241,40 +244,17 @@ test('what answers at the address must refuse, whatever it is', async (t) => {
     policyIn(folder, { bind: `127.0.0.1:${String(secure)}`, routes, listener: { tls } }),
     'secure.yaml',
   );
-  const cases = [
-    [200, 'fail', /answers 200 to GET \/jobs\/doctor without a credential, and the policy says 401/],
-    [404, 'fail', /answers 404/],
-    [502, 'fail', /answers 502/],
-    [401, 'ok', /refuses GET \/jobs\/doctor without a credential: 401/],
-    [403, 'ok', /403/],
-    [503, 'warn', /answers 503 now/],
-  ] as const;
-  for (const [answered, level, says] of cases) {
-    status = answered;
-    for (const policy of [file, secured]) {
+  for (const policy of [file, secured]) {
+    // 401 too: the service behind may ask for credentials of its own, and nobody stands before it.
+    for (const answered of [200, 404, 502, 401, 403, 503]) {
+      status = answered;
       const finding = of((await doctor(policy)).checks, 'refusal main');
-      assert.equal(finding.level, level, finding.message);
-      assert.match(finding.message, says);
+      assert.equal(finding.status, 'failed', finding.detail);
+      assert.match(finding.detail, new RegExp(`it is not guardbee that answers on .* \\(${String(answered)}\\)$`));
     }
   }
-  // Never a request that could do something, were nobody guarding; never a credential.
-  assert.deepEqual(new Set(asked), new Set(['GET /jobs/doctor undefined']));
-});
-
-test('where only writing asks for a credential, a path of nobody is asked', async (t) => {
-  const folder = new TemporaryDirectory(t);
-  const asked: string[] = [];
-  const port = await portOf(
-    t,
-    createServer((request, response) => {
-      asked.push(`${request.method ?? ''} ${request.url ?? ''}`);
-      response.writeHead(403).end();
-    }),
-  );
-  const routes = [{ name: 'start', path: '/start', methods: ['POST'], require: 'write' }];
-  const { checks } = await doctor(writePolicy(folder, policyIn(folder, { bind: `127.0.0.1:${String(port)}`, routes })));
-  assert.equal(of(checks, 'refusal main').level, 'ok');
-  assert.deepEqual(asked, ['GET /.guardbee-doctor']);
+  // Nothing of the service's own is ever asked for, were nobody guarding; never a credential.
+  assert.deepEqual(new Set(asked), new Set(['GET /.guardbee-doctor/%2e%2e/ undefined']));
 });
 
 test('another protocol at the address is a failure, and nobody there is said to be', async (t) => {
@@ -286,10 +266,10 @@ test('another protocol at the address is a failure, and nobody there is said to 
   const bind = `127.0.0.1:${String(port)}`;
   const listener = { tls: { self_signed: { names: ['localhost'] } } };
   const { checks } = await doctor(writePolicy(folder, policyIn(folder, { bind, listener })));
-  assert.equal(of(checks, 'refusal main').level, 'fail');
+  assert.equal(of(checks, 'refusal main').status, 'failed');
   const nobody = await doctor(writePolicy(folder, policyIn(folder, { bind: '127.0.0.1:2' })));
-  assert.equal(of(nobody.checks, 'refusal main').level, 'warn');
-  assert.match(of(nobody.checks, 'refusal main').message, /nothing listens on 127\.0\.0\.1:2$/);
+  assert.equal(of(nobody.checks, 'refusal main').status, 'skipped');
+  assert.match(of(nobody.checks, 'refusal main').detail, /nothing listens on 127\.0\.0\.1:2$/);
 });
 
 test('readiness is asked at the admin address', async (t) => {
@@ -300,11 +280,11 @@ test('readiness is asked at the admin address', async (t) => {
     createServer((_request, response) => response.writeHead(status).end('{"checks":{"policy":"old"}}')),
   );
   const file = writePolicy(folder, policyIn(folder, { top: { admin: { bind: `127.0.0.1:${String(port)}` } } }));
-  assert.equal(of((await doctor(file)).checks, 'ready').level, 'ok');
+  assert.equal(of((await doctor(file)).checks, 'ready').status, 'ok');
   status = 503;
   const finding = of((await doctor(file)).checks, 'ready');
-  assert.equal(finding.level, 'fail');
-  assert.match(finding.message, /answers 503: \{"checks":\{"policy":"old"\}\}/);
+  assert.equal(finding.status, 'failed');
+  assert.match(finding.detail, /answers 503: \{"checks":\{"policy":"old"\}\}/);
 });
 
 async function freePort(): Promise<number> {
@@ -336,8 +316,68 @@ test('a running guardbee refuses: over TLS and without, and by address', async (
   const { checks } = await doctor(file);
   for (const name of ['main', 'secure']) {
     const finding = of(checks, `refusal ${name}`);
-    assert.equal(finding.level, 'ok', finding.message);
-    assert.match(finding.message, /refuses GET \/ without a credential: 401$/);
+    assert.equal(finding.status, 'ok', finding.detail);
+    assert.match(finding.detail, /^guardbee on 127\.0\.0\.1:\d+ refuses GET \/ without a credential: 401$/);
   }
-  assert.match(of(checks, 'refusal elsewhere').message, /turns this machine away, as allow_from says$/);
+  assert.match(of(checks, 'refusal elsewhere').detail, /turns this machine away, as allow_from says$/);
+});
+
+/** A guardbee with these routes at an address that its policy names, before an upstream that counts the bytes it sees. */
+async function guarded(
+  t: TestContext,
+  routes: readonly PolicyValue[],
+): Promise<{ readonly file: string; readonly policy: Record<string, PolicyValue>; readonly seen: () => number }> {
+  const folder = new TemporaryDirectory(t);
+  const upstream = await RecordingUpstream.start();
+  t.after(() => upstream.close());
+  const bind = `127.0.0.1:${String(await freePort())}`;
+  const policy = policyIn(folder, { bind, upstream: upstream.url, routes });
+  const file = writePolicy(folder, policy);
+  const guardbee = startGuardbee({ args: ['run', '--policy', file] });
+  t.after(() => guardbee[Symbol.asyncDispose]());
+  await guardbee.waitForLog((line) => line['msg'] === 'ready', 30_000);
+  return { file, policy, seen: () => upstream.bytesSeen };
+}
+
+test('where only writing asks for a credential, a path of nobody is asked', async (t) => {
+  const { file, seen } = await guarded(t, [{ name: 'start', path: '/start', methods: ['POST'], require: 'write' }]);
+  const finding = of((await doctor(file)).checks, 'refusal main');
+  assert.match(finding.detail, /refuses GET \/\.guardbee-doctor without a credential: 403$/);
+  assert.equal(finding.status, 'ok');
+  assert.equal(seen(), 0);
+});
+
+test('a GET that does something is not asked for, even to see it refused', async (t) => {
+  const { file, seen } = await guarded(t, [
+    { name: 'run', path: '/run', methods: ['GET'], safe: false, require: 'write' },
+    { name: 'look', path: '/jobs/{id}/**', methods: ['GET'], require: 'read' },
+  ]);
+  const finding = of((await doctor(file)).checks, 'refusal main');
+  assert.match(finding.detail, /refuses GET \/jobs\/doctor without a credential: 401$/);
+  assert.equal(seen(), 0);
+});
+
+test('a guardbee that runs with another policy is said to, and not asked what it would let through', async (t) => {
+  const { file, policy, seen } = await guarded(t, [{ name: 'read', path: '/read', methods: ['GET'], public: true }]);
+  const { main } = policy['listeners'] as { main: Record<string, PolicyValue> };
+  const routes = [{ name: 'read', path: '/read', methods: ['GET'], require: 'read' }];
+  writeFileSync(file, JSON.stringify({ ...policy, listeners: { main: { ...main, routes } } }));
+  const finding = of((await doctor(file)).checks, 'refusal main');
+  assert.equal(finding.status, 'warn');
+  assert.match(finding.detail, /guardbee runs with the policy [0-9a-f]{12}, and this file is [0-9a-f]{12}$/);
+  assert.equal(seen(), 0);
+});
+
+test('on a terminal it says what it waits for, in a pipe nothing', async (t) => {
+  const folder = new TemporaryDirectory(t);
+  const file = writePolicy(folder, policyIn(folder));
+  for (const isTTY of [true, false]) {
+    const out = new Capture();
+    const err = new Capture({ isTTY });
+    await main(['doctor', file, '--json'], new ProcessVoice(out, err, {}));
+    assert.ok(Array.isArray(JSON.parse(out.text)));
+    const anew = '\r\u001b[K';
+    if (isTTY) assert.ok(err.text.startsWith(`${anew}looking at node, clock, `) && err.text.endsWith(anew), err.text);
+    else assert.equal(err.text, '');
+  }
 });

@@ -1,0 +1,106 @@
+import { ISSUES, type Issue } from '../../policy/issue.js';
+import type { HttpListener, Policy } from '../../policy/policy.js';
+import { failedTests } from '../check.js';
+import { judgeNode } from '../node-line.js';
+import type { PolicySource } from '../policy-source.js';
+import { lookAtCertificates } from './certificates.js';
+import { lookAtClock } from './clock.js';
+import { lookAtPolicyFile, lookAtSecretFiles, lookAtStateDirectory } from './files.js';
+import { type Finding, warn } from './finding.js';
+import { type Probe, lookAtAll } from './probe.js';
+import { lookAtReadiness } from './readiness.js';
+import { lookAtRedis } from './redis.js';
+import { lookAtRefusal } from './refusal.js';
+import { type Running, findRunning } from './running.js';
+import { lookAtExposure, lookAtReach } from './upstreams.js';
+
+/**
+ * Looks at everything; what takes time is asked at once.
+ *
+ * @param source null: no policy was named, so only the machine is looked at
+ * @param tell told what is being waited for
+ */
+export async function examine(
+  source: PolicySource | null,
+  nowMs: number,
+  tell: (waitingFor: readonly string[]) => void,
+): Promise<Finding[]> {
+  const machine: Probe[] = [
+    { check: 'node', look: () => [{ check: 'node', ...judgeNode(process.versions.node, nowMs) }] },
+    { check: 'clock', look: () => lookAtClock(source, nowMs) },
+  ];
+  if (source === null) {
+    return [
+      ...(await lookAtAll(machine, tell)),
+      warn('policy', 'none was named, so only the machine was looked at', 'guardbee doctor policy.yaml'),
+    ];
+  }
+  const loaded = await source.load();
+  const said = loaded.ok ? [] : loaded.issues.map(fromIssue);
+  // Broken secrets do not keep the rest from being looked at.
+  const rules =
+    !loaded.ok && loaded.issues.every((issue) => ISSUES[issue.code] === 'secret')
+      ? await source.load({ skipSecretFiles: true })
+      : loaded;
+  const file: Probe = { check: 'policy', look: () => lookAtPolicyFile(source) };
+  if (!rules.ok) return [...(await lookAtAll([...machine, file], tell)), ...said];
+  const { policy } = rules;
+  const issues: Probe = {
+    check: 'policy',
+    look: () => [...said, ...[...failedTests(policy, nowMs), ...rules.warnings].map(fromIssue)],
+  };
+  const http = policy.listeners.filter((listener): listener is HttpListener => listener.type === 'http');
+  // Several ask it; it is looked for once.
+  const running = findRunning(policy.stateDir);
+  return await lookAtAll(
+    [
+      ...machine,
+      file,
+      issues,
+      { check: 'secret', look: () => lookAtSecretFiles(source, policy) },
+      { check: 'state', look: () => lookAtStateDirectory(policy) },
+      ...(policy.redis === null ? [] : [{ check: 'redis', look: () => lookAtRedis(policy, loaded.ok) }]),
+      ...http.map((listener) => ({
+        check: `certificate ${listener.name}`,
+        look: () => lookAtCertificates(policy, listener, nowMs),
+      })),
+      { check: 'exposure', look: () => lookAtExposure(policy) },
+      ...policy.upstreams.map((upstream) => ({
+        check: `upstream ${upstream.name}`,
+        look: () => lookAtReach(upstream),
+      })),
+      ...atWork(policy, http, running, nowMs),
+    ],
+    tell,
+  );
+}
+
+/** guardbee where it runs. */
+function atWork(
+  policy: Policy,
+  http: readonly HttpListener[],
+  running: Promise<Running | null>,
+  nowMs: number,
+): Probe[] {
+  const { admin } = policy;
+  return [
+    ...http.map((listener) => ({
+      check: `refusal ${listener.name}`,
+      look: async () => lookAtRefusal(policy, listener, await running, nowMs),
+    })),
+    ...(admin === null ? [] : [{ check: 'ready', look: () => lookAtReadiness(admin) }]),
+  ];
+}
+
+function fromIssue({ severity, code, file, line, column, key, message, hint }: Issue): Finding {
+  const place = line === 0 ? file : `${file}:${line}:${column}`;
+  return {
+    check: code === 'test_failed' ? 'test' : ISSUES[code],
+    status: severity === 'error' ? 'failed' : 'warn',
+    detail: `${place}${key === '' ? '' : ` ${key}`}: ${message}`,
+    fix:
+      code === 'test_failed'
+        ? 'mend the rule or the test; guardbee explain says which line decides'
+        : (hint ?? 'change that line to what is allowed'),
+  };
+}

@@ -1,0 +1,19 @@
+import { addressText, askAdmin, summaryOf } from '../health.js';
+import { type Finding, failed, ok, skipped } from './finding.js';
+
+export async function lookAtReadiness(admin: { readonly host: string; readonly port: number }): Promise<Finding[]> {
+  const check = 'ready';
+  const at = addressText(admin);
+  if (admin.port === 0) {
+    return [skipped(check, 'not asked: the admin port is chosen at each start', 'give it a port of its own')];
+  }
+  const answer = await askAdmin(admin, '/readyz');
+  if (answer.kind === 'silent') {
+    return [skipped(check, `not asked: ${at}: ${answer.why}`, 'run guardbee, then ask again')];
+  }
+  return [
+    answer.status === 200
+      ? ok(check, `${at} says so`)
+      : failed(check, `${at} answers ${answer.status}${summaryOf(answer.body)}`, 'see what it names, and the log'),
+  ];
+}
