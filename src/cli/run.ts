@@ -4,6 +4,7 @@ import { type Demo, startDemo } from '../demo/demo.js';
 import { type Log, createLog } from '../observe/log.js';
 import { Redactor, constant } from '../observe/redact.js';
 import type { Issue } from '../policy/issue.js';
+import { knownDigests } from '../policy/known-digests.js';
 import { type Loaded, loadPolicyText } from '../policy/load.js';
 import { exitCodeFor, renderIssues, sortIssues } from '../policy/render-issues.js';
 import type { Policy } from '../policy/policy.js';
@@ -116,24 +117,6 @@ async function serve(
     ended.forget();
     await log.close();
   }
-}
-
-/** What the log must never show, by digest: every token of the policy, and every credential for an upstream. */
-function knownDigests(policy: Policy): ReadonlySet<string> {
-  const known = new Set<string>();
-  for (const authenticator of policy.authenticators.values()) {
-    if (authenticator.type !== 'bearer') continue;
-    for (const { sha256 } of authenticator.tokens.entries()) known.add(sha256);
-  }
-  for (const listener of policy.listeners) {
-    if (listener.type !== 'http') continue;
-    for (const key of listener.sessions?.keys ?? []) for (const digest of key.digests()) known.add(digest);
-    for (const { upstreamAuth } of listener.routes.routes) {
-      for (const digest of upstreamAuth?.value.digests() ?? []) known.add(digest);
-    }
-  }
-  for (const digest of policy.redis?.url.digests() ?? []) known.add(digest);
-  return known;
 }
 
 function addressHint(quickstart: boolean): string {

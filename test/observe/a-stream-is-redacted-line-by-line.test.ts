@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { LineRedactor } from '../../src/observe/redact.js';
+import { LineRedactor } from '../../src/observe/redact/line-redactor.js';
 import { redactorThatKnows } from './known-tokens.js';
 
 const redactor = redactorThatKnows();

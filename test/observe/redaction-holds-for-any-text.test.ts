@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
 import { describe, test } from 'node:test';
 import fc from 'fast-check';
-import { LineRedactor } from '../../src/observe/redact.js';
+import { LineRedactor } from '../../src/observe/redact/line-redactor.js';
 import { redactorThatKnows } from './known-tokens.js';
 
 const TIME_BOX = { interruptAfterTimeLimit: 2_000, markInterruptAsFailure: false, numRuns: 20_000 };
