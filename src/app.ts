@@ -13,6 +13,7 @@ import { SessionProver } from './identity/session-prover.js';
 import { type Admin, createAdmin } from './observe/admin.js';
 import type { Log } from './observe/log.js';
 import { Metrics } from './observe/metrics.js';
+import { ShadowFindings } from './observe/shadow-findings.js';
 import type { ReadinessCheck, ReadinessReport } from './observe/readiness.js';
 import { AccessRecorder } from './observe/record.js';
 import { type Redactor, constant } from './observe/redact.js';
@@ -26,8 +27,10 @@ import { type ConnectionEvents, type OpenListener, contextOptions, openListener 
 import { OpenExchanges } from './server/open-exchanges.js';
 import { State } from './server/state.js';
 import { PasswordThread } from './server/password-thread.js';
+import { Shadow } from './server/shadow.js';
+import type { Borrowed } from './server/shadow-means.js';
 import { SlowDenials } from './server/slow-denials.js';
-import { sessionRings } from './server/session-key.js';
+import { sessionRings, shadowRings } from './server/session-key.js';
 import { SessionPages } from './server/session-pages.js';
 import { Ownership } from './state/ownership.js';
 import { VERSION } from './version.js';
@@ -51,6 +54,8 @@ export class AddressError extends Error {
 
 export interface AppSettings {
   readonly policy: Policy;
+  /** A second policy that decides everything too, to no effect. Null: none is tried. */
+  readonly shadow: Policy | null;
   readonly log: Log;
   readonly redactor: Redactor;
 }
@@ -157,6 +162,7 @@ class Parts {
   #state: State | null = null;
   #underway: OpenExchanges | null = null;
   #owners: Ownership | null = null;
+  #shadow: Shadow | null = null;
   readonly #certificates = new Map<string, Date>();
   readonly #jwks = new Map<string, JwksSource>();
 
@@ -180,7 +186,8 @@ class Parts {
     this.metrics.revocationStores(() => revocations.status);
     this.metrics.watchHeldBodies(() => this.bodies.bytes);
     const jwt = new JwtProver((authenticator) => this.#keysOf(authenticator), revocations);
-    const sessions = new SessionProver(await sessionRings(policy), revocations);
+    const rings = await sessionRings(policy);
+    const sessions = new SessionProver(rings, revocations);
     const provers: Provers = {
       ...POLICY_ALONE,
       basic: this.#basic.prove.bind(this.#basic),
@@ -203,6 +210,7 @@ class Parts {
       },
     });
     this.#owners = owners;
+    this.#shadow = this.#tryShadow(revocations, owners, rings);
     const recorder = new AccessRecorder(log, redactor);
     const sink: ExchangeSink = {
       opened: (listener, kind) => {
@@ -217,8 +225,14 @@ class Parts {
       upstreams: this.upstreams,
       sink,
       clock: CLOCK,
-      means: { prove: proveWith(provers), owners, limiter: state.limits, holdBody: this.bodies.hold },
+      means: {
+        prove: proveWith(provers),
+        owners,
+        limiter: state.limits,
+        holdBody: this.#shadow?.watching(this.bodies.hold) ?? this.bodies.hold,
+      },
       open: underway,
+      ...(this.#shadow === null ? {} : { shadow: this.#shadow }),
       sessionPages: new SessionPages(sessions, provers, revocations, this.denials),
       denials: this.denials,
       draining: () => this.draining,
@@ -230,6 +244,7 @@ class Parts {
       },
     };
     this.#fetchKeys();
+    this.#shadow?.start();
     const events = this.#events(sink);
     for (const listener of policy.listeners) {
       const { host, port } = listener.bind;
@@ -251,6 +266,8 @@ class Parts {
     await Promise.all(this.open.map((open) => open.ended));
     this.#underway?.stop();
     this.denials.release();
+    await this.#shadow?.stop();
+    this.#shadow = null;
     await this.#passwords.stop();
     this.upstreams.close();
     await this.#admin?.close();
@@ -259,6 +276,28 @@ class Parts {
     this.#owners = null;
     await this.#state?.close();
     this.#state = null;
+  }
+
+  #tryShadow(
+    revocations: Borrowed['revocations'],
+    owners: Borrowed['owners'],
+    rings: Borrowed['rings'],
+  ): Shadow | null {
+    const { policy, shadow, log } = this.settings;
+    if (shadow === null) return null;
+    const findings = new ShadowFindings(
+      log,
+      policy.listeners.flatMap((listener) => (listener.type === 'http' ? [listener.name] : [])),
+    );
+    this.metrics.watchShadow({ version: shadow.version, counts: findings.counts });
+    const borrowed = {
+      revocations,
+      owners,
+      log,
+      rings: shadowRings(shadow, policy, rings),
+      ticks: () => CLOCK.ticks(),
+    };
+    return new Shadow(shadow, borrowed, findings);
   }
 
   async #contexts(listener: HttpListener): Promise<SniContexts> {
@@ -443,6 +482,7 @@ class Parts {
     return {
       checks: [
         { name: 'policy', status: 'ok', detail: constant(`version ${this.settings.policy.version}`) },
+        ...(this.settings.shadow === null ? [] : [shadowCheck(this.settings.shadow)]),
         { name: 'listeners', status: 'ok', detail: constant(`${String(this.open.length)} open`) },
         exposed.length > 0
           ? {
@@ -472,6 +512,10 @@ class Parts {
       ],
     };
   }
+}
+
+function shadowCheck({ version, file }: Policy): ReadinessCheck {
+  return { name: 'shadow', status: 'ok', detail: constant(`version ${version} of ${file} is tried, to no effect`) };
 }
 
 /** Stale keys still verify; without any nobody with a token gets in. */

@@ -14,7 +14,7 @@ import { exposureIssues } from '../server/exposure-issues.js';
 import { SessionKeyError } from '../server/session-key.js';
 import { failedTests } from './check.js';
 import { EXIT, ending } from './exit-code.js';
-import { type PolicyOptions, namedPolicy, openPolicy, takesPolicy } from './policy-source.js';
+import { type PolicyOptions, fileSource, namedPolicy, openPolicy, takesPolicy } from './policy-source.js';
 import { judgeNode } from './node-line.js';
 import { type Quickstart, QuickstartError, defaultStateDir, prepareQuickstart } from './quickstart.js';
 import type { Voice } from './voice.js';
@@ -22,6 +22,8 @@ import type { Voice } from './voice.js';
 export interface RunOptions {
   /** Null: the quick start. */
   readonly file: string | null;
+  /** Policy that is tried beside it. */
+  readonly shadow?: string;
   readonly upstream?: string;
   readonly listen?: string;
   readonly admin?: string;
@@ -31,7 +33,12 @@ export interface RunOptions {
 /** Serves until a signal ends it. Resolves to the exit code. */
 export async function run(options: RunOptions, voice: Voice): Promise<number> {
   const file = options.file;
-  if (file === null) return runQuickstart(options, voice);
+  const { shadow } = options;
+  if (file === null) {
+    if (shadow === undefined) return runQuickstart(options, voice);
+    voice.err('--shadow tries a policy beside another: name the one in force with --policy');
+    return EXIT.usage;
+  }
   const misplaced = (['upstream', 'listen', 'admin', 'stateDir'] as const).filter(
     (name) => options[name] !== undefined,
   );
@@ -40,8 +47,12 @@ export async function run(options: RunOptions, voice: Voice): Promise<number> {
     voice.err(`${flags} belong to a run without a policy; ${file} says these things itself`);
     return EXIT.usage;
   }
+  if (shadow === '-' || shadow === '') {
+    voice.err('--shadow is the name of a file');
+    return EXIT.usage;
+  }
   const source = await openPolicy(file, {});
-  return serve(await source.load(), voice, null);
+  return serve(await source.load(), shadow === undefined ? null : await fileSource(shadow).load(), voice, null);
 }
 
 async function runQuickstart(options: RunOptions, voice: Voice): Promise<number> {
@@ -55,7 +66,7 @@ async function runQuickstart(options: RunOptions, voice: Voice): Promise<number>
       stateDir: options.stateDir ?? defaultStateDir(process.env),
     });
     const loaded = await loadPolicyText(quickstart.text, quickstart.policyFile, { env: process.env, now: Date.now() });
-    return await serve(loaded, voice, { quickstart, demo: demo !== null });
+    return await serve(loaded, null, voice, { quickstart, demo: demo !== null });
   } catch (error) {
     if (!(error instanceof QuickstartError)) throw error;
     voice.err(error.message);
@@ -65,11 +76,8 @@ async function runQuickstart(options: RunOptions, voice: Voice): Promise<number>
   }
 }
 
-async function serve(
-  loaded: Loaded,
-  voice: Voice,
-  hints: { readonly quickstart: Quickstart; readonly demo: boolean } | null,
-): Promise<number> {
+/** A policy that may be served or tried, or the exit code; then what is wrong has been said. */
+function sound(loaded: Loaded, voice: Voice): Policy | number {
   if (!loaded.ok) {
     voice.err(renderIssues(loaded.issues));
     return exitCodeFor(loaded.issues);
@@ -77,17 +85,29 @@ async function serve(
   const { policy } = loaded;
   // What `check` looks at too: the other half of the bind policy, and the policy's own tests. Nothing is listened on yet.
   const more: Issue[] = sortIssues([...exposureIssues(policy), ...failedTests(policy, Date.now())], policy.file);
-  if (more.length > 0) {
-    voice.err(renderIssues(more));
-    return exitCodeFor(more);
-  }
-  const known = knownDigests(policy);
+  if (more.length === 0) return policy;
+  voice.err(renderIssues(more));
+  return exitCodeFor(more);
+}
+
+/** @param tried the policy that is tried beside it; null: none is */
+async function serve(
+  loaded: Loaded,
+  tried: Loaded | null,
+  voice: Voice,
+  hints: { readonly quickstart: Quickstart; readonly demo: boolean } | null,
+): Promise<number> {
+  const policy = sound(loaded, voice);
+  if (typeof policy === 'number') return policy;
+  const shadow = tried === null ? null : sound(tried, voice);
+  if (typeof shadow === 'number') return shadow;
+  const known = new Set([policy, shadow].flatMap((one) => (one === null ? [] : [...knownDigests(one)])));
   const redactor = new Redactor({ knowsDigest: (digest) => known.has(digest) });
   const log = createLog(policy.log, redactor);
   const ended = endOfProcess(log);
   try {
-    const app = await App.start({ policy, log, redactor });
-    announce(app, policy, log);
+    const app = await App.start({ policy, shadow, log, redactor });
+    announce(app, policy, shadow, log);
     if (hints !== null) voice.err(hintLines(app, hints.quickstart, hints.demo));
     return await ended.drained(app);
   } catch (error) {
@@ -126,13 +146,14 @@ function addressHint(quickstart: boolean): string {
 }
 
 /** Said once at every start: what is served, and everything about the policy that somebody should see again. */
-function announce(app: App, policy: Policy, log: Log): void {
-  for (const warning of policy.warnings) {
+function announce(app: App, policy: Policy, shadow: Policy | null, log: Log): void {
+  for (const warning of [...policy.warnings, ...(shadow?.warnings ?? [])]) {
     log.warn(
       `policy.${warning.code}`,
       `${warning.file}:${String(warning.line)}:${String(warning.column)} ${warning.key}: ${warning.message}`,
     );
   }
+  if (shadow !== null) announceShadow(shadow, policy, log);
   const node = judgeNode(process.versions.node, Date.now());
   if (node.status !== 'ok')
     log.warn('node.end_of_life', node.fix === null ? node.detail : `${node.detail}: ${node.fix}`);
@@ -153,6 +174,26 @@ function announce(app: App, policy: Policy, log: Log): void {
     'guardbee.policy_version': constant(policy.version),
   });
   log.flush();
+}
+
+function announceShadow(shadow: Policy, policy: Policy, log: Log): void {
+  log.info('shadow.on', `${shadow.file} is tried beside ${policy.file}: it decides every request too, to no effect`, {
+    'guardbee.shadow.policy': constant(shadow.file),
+    'guardbee.shadow.policy_version': constant(shadow.version),
+  });
+  const missing = (name: string, from: Policy, what: string): void => {
+    log.warn('shadow.listener_missing', `${from.file} has no http listener "${name}": ${what}`, {
+      'guardbee.listener': constant(name),
+    });
+  };
+  const [inForce, tried] = [policy, shadow].map(
+    ({ listeners }) => new Set(listeners.flatMap(({ type, name }) => (type === 'http' ? [name] : []))),
+  );
+  for (const name of inForce ?? []) {
+    if (tried?.has(name) === false) missing(name, shadow, 'its requests are decided once, and counted as undecided');
+  }
+  for (const name of tried ?? [])
+    if (inForce?.has(name) === false) missing(name, policy, 'the shadow policy gets none');
 }
 
 /** What to try, for somebody who has just started it. On stderr: stdout is the log. */
@@ -234,6 +275,7 @@ function endOfProcess(log: Log): End {
 }
 
 interface RunFlags extends PolicyOptions {
+  readonly shadow?: string;
   readonly upstream?: string;
   readonly listen?: string;
   readonly admin?: string;
@@ -243,24 +285,31 @@ interface RunFlags extends PolicyOptions {
 export function registerRun(program: Command, voice: Voice): void {
   takesPolicy(program.command('run'))
     .description('Serves. Without a policy: guards a built-in demo, or the service given by --upstream.')
+    .option(
+      '--shadow <file>',
+      'another policy that decides every request too, to no effect: where they differ is logged',
+    )
     .option('--upstream <url>', 'without a policy: the service to guard, e.g. http://127.0.0.1:7833')
     .option('--listen <address>', 'without a policy: where to listen (127.0.0.1:8443)')
     .option('--admin <address>', 'without a policy: the admin pages (127.0.0.1:9180), or "off"')
     .option('--state-dir <dir>', 'without a policy: where the certificate and the token are kept')
     .addHelpText('after', '\nExample:\n  guardbee run --policy policy.yaml\n')
     .action(
-      ending(async (positional: string | undefined, { upstream, listen, admin, stateDir, ...named }: RunFlags) => {
-        const file = namedPolicy(positional, named);
-        return await run(
-          {
-            file,
-            ...(upstream === undefined ? {} : { upstream }),
-            ...(listen === undefined ? {} : { listen }),
-            ...(admin === undefined ? {} : { admin }),
-            ...(stateDir === undefined ? {} : { stateDir }),
-          },
-          voice,
-        );
-      }),
+      ending(
+        async (positional: string | undefined, { shadow, upstream, listen, admin, stateDir, ...named }: RunFlags) => {
+          const file = namedPolicy(positional, named);
+          return await run(
+            {
+              file,
+              ...(shadow === undefined ? {} : { shadow }),
+              ...(upstream === undefined ? {} : { upstream }),
+              ...(listen === undefined ? {} : { listen }),
+              ...(admin === undefined ? {} : { admin }),
+              ...(stateDir === undefined ? {} : { stateDir }),
+            },
+            voice,
+          );
+        },
+      ),
     );
 }

@@ -13,6 +13,7 @@ import type { FailureReason } from '../failure.js';
 import type { Policy, Route } from '../policy/policy.js';
 import { DurationHistogram, DurationSeries } from './duration-histogram.js';
 import { METHODS } from './method.js';
+import { SHADOW_OUTCOMES, type ShadowOutcome } from './shadow-findings.js';
 
 export interface MetricsOptions {
   readonly policy: Policy;
@@ -36,6 +37,12 @@ export interface JwksFigures {
   /** Since they were last fetched; NaN before that. */
   readonly ageSeconds: number;
   readonly failures: number;
+}
+
+/** What came of asking a second policy, by listener. */
+export interface ShadowFigures {
+  readonly version: string;
+  readonly counts: ReadonlyMap<string, Readonly<Record<ShadowOutcome, number>>>;
 }
 
 export type AbortCause = 'client' | 'deadline' | 'upstream';
@@ -127,6 +134,8 @@ export class Metrics {
   #sharedLimitsUp: () => boolean | null = () => null;
   #jwks: () => readonly JwksFigures[] = () => [];
   #heldBodies: () => number = () => 0;
+  /** Null: no second policy is tried. */
+  #shadow: ShadowFigures | null = null;
 
   constructor(options: MetricsOptions) {
     this.#options = { version: options.version, log: options.log };
@@ -231,6 +240,11 @@ export class Metrics {
   /** @param read bytes; asked at every scrape */
   watchHeldBodies(read: () => number): void {
     this.#heldBodies = read;
+  }
+
+  /** @param figures read at every scrape */
+  watchShadow(figures: ShadowFigures): void {
+    this.#shadow = figures;
   }
 
   #observeUpstream(name: string, upstreamMs: number | null, outcome: Outcome): void {
@@ -424,6 +438,19 @@ export class Metrics {
     );
     into.gauge('held_body_bytes', 'Request bodies that are held to be judged; 64 MiB is the most.', [], (put) => {
       put([], this.#heldBodies());
+    });
+    into.counter(
+      'shadow_decisions_total',
+      'Decisions of the policy that is tried, held against those of the policy in force.',
+      ['listener', 'outcome'],
+      (put) => {
+        for (const [listener, counts] of this.#shadow?.counts ?? []) {
+          for (const outcome of SHADOW_OUTCOMES) put([listener, outcome], counts[outcome]);
+        }
+      },
+    );
+    into.gauge('shadow_policy_info', 'The policy that is tried.', ['version'], (put) => {
+      if (this.#shadow !== null) put([this.#shadow.version], 1);
     });
     into.gauge('policy_info', 'The policy in force.', ['version'], (put) => {
       put([this.#policyVersion], 1);

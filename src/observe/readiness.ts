@@ -11,6 +11,8 @@ export type ReadinessCheckName =
   | 'limits'
   /** The keys of an authenticator, by its name. */
   | `jwks:${string}`
+  /** A second policy that is tried. */
+  | 'shadow'
   | 'draining';
 
 export interface ReadinessCheck {

@@ -14,6 +14,7 @@ import type { OpenExchanges } from './open-exchanges.js';
 import { servePreflight } from './preflight.js';
 import { respond } from './respond.js';
 import type { SessionPages } from './session-pages.js';
+import type { Shadow } from './shadow.js';
 import type { SlowDenials } from './slow-denials.js';
 
 /** What every request of the process shares. */
@@ -27,6 +28,8 @@ export interface Surroundings {
   readonly open: OpenExchanges;
   /** Answers below `/.guardbee/` where a listener has sessions; may be left out where none has. */
   readonly sessionPages?: SessionPages;
+  /** Decides everything a second time, to no effect; left out where nothing is tried. */
+  readonly shadow?: Pick<Shadow, 'heard' | 'settled'>;
   /** Answers those that are refused, some of them late. */
   readonly denials: Pick<SlowDenials, 'answer'>;
   /** True once the process is on its way out. */
@@ -69,14 +72,17 @@ export function handle(
       respond.denial(exchange, 'draining', []);
       return;
     }
+    around.shadow?.heard(exchange, raw, caller);
     const read = readMessage(raw, listener.limits);
     if (!read.ok) {
+      around.shadow?.settled(exchange, read.reason);
       respond.denial(exchange, read.reason, []);
       return;
     }
     exchange.read(read.message);
     if (!hasBody(read.message.framing)) answer.expectNoBody();
     if (isOwnPath(listener, read.message)) {
+      around.shadow?.settled(exchange, null);
       if (around.sessionPages === undefined) throw new TypeError('nobody answers for the pages of sessions');
       around.sessionPages.serve(exchange, read.message, caller).catch((error: unknown) => {
         fail(exchange, error, around);
@@ -84,6 +90,7 @@ export function handle(
       return;
     }
     if (isPreflight(listener, read.message)) {
+      around.shadow?.settled(exchange, null);
       servePreflight(exchange, read.message, caller);
       return;
     }
@@ -104,9 +111,13 @@ function settleLate(
 ): void {
   pending
     .then((decision) => {
-      if (!exchange.finished) settle(exchange, stillGood(decision, around), upgrading, around);
+      if (!exchange.finished) {
+        settle(exchange, stillGood(decision, around), upgrading, around);
+        return;
+      }
+      around.shadow?.settled(exchange, decision);
       // The client has gone meanwhile, or was told that time is up; a guess counts, whoever waits for its answer.
-      else if (!decision.allow) around.denials.answer(exchange, decision, () => undefined);
+      if (!decision.allow) around.denials.answer(exchange, decision, () => undefined);
     })
     .catch((error: unknown) => {
       fail(exchange, error, around);
@@ -134,6 +145,7 @@ function stillGood(decision: Decision, around: Surroundings): Decision {
 
 function settle(exchange: Exchange, decision: Decision, upgrading: UpgradingClient | null, around: Surroundings): void {
   exchange.decided(decision);
+  around.shadow?.settled(exchange, decision);
   if (!decision.allow) {
     around.denials.answer(exchange, decision, () => {
       respond.denial(exchange, decision.reason, decision.route?.authenticators ?? [], decision.particulars);

@@ -8,6 +8,7 @@ import { join } from 'node:path';
 import { type SessionKey, sessionKey } from '../identity/session.js';
 import type { Policy } from '../policy/policy.js';
 import { currentReader, readFile } from '../secret/files.js';
+import type { Secret } from '../secret/secret.js';
 
 const BYTES = 32;
 
@@ -98,12 +99,37 @@ export async function sessionRings(policy: Policy): Promise<ReadonlyMap<string, 
   for (const listener of policy.listeners) {
     if (listener.type !== 'http' || listener.sessions === null) continue;
     const { keys } = listener.sessions;
-    if (keys.length === 0) own ??= await ensureSessionKey(policy.stateDir);
-    const secrets = own === null || keys.length > 0 ? keys.map((key) => createSecretKey(key.reveal(), 'utf8')) : [own];
-    rings.set(
-      listener.name,
-      secrets.map((secret) => sessionKey(secret, listener.name)),
-    );
+    if (keys.length > 0) {
+      rings.set(listener.name, ringOf(keys, listener.name));
+      continue;
+    }
+    own ??= await ensureSessionKey(policy.stateDir);
+    rings.set(listener.name, [sessionKey(own, listener.name)]);
   }
   return rings;
+}
+
+/**
+ * The same for a policy that is tried beside another, for which no key is made: a listener without `keys` has the ring
+ * that it would have in the state directory of the other, where both name the same. Others are left out.
+ */
+export function shadowRings(
+  policy: Policy,
+  first: Policy,
+  rings: ReadonlyMap<string, readonly SessionKey[]>,
+): ReadonlyMap<string, readonly SessionKey[]> {
+  const found = new Map<string, readonly SessionKey[]>();
+  for (const listener of policy.listeners) {
+    if (listener.type !== 'http' || listener.sessions === null) continue;
+    const { name, sessions } = listener;
+    const namesake = first.listeners.find((one) => one.name === name);
+    const made = namesake?.type === 'http' && namesake.sessions?.keys.length === 0 ? rings.get(name) : undefined;
+    if (sessions.keys.length > 0) found.set(name, ringOf(sessions.keys, name));
+    else if (made !== undefined && policy.stateDir === first.stateDir) found.set(name, made);
+  }
+  return found;
+}
+
+function ringOf(keys: readonly Secret[], listener: string): readonly SessionKey[] {
+  return keys.map((key) => sessionKey(createSecretKey(key.reveal(), 'utf8'), listener));
 }

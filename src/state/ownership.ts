@@ -116,6 +116,11 @@ export class Ownership implements Owners {
     return [...this.#entries.values()].reduce((sum, { size }) => sum + size, 0);
   }
 
+  /** Is it remembered who makes what behind this upstream. */
+  keeps(upstream: string): boolean {
+    return this.#entries.has(upstream);
+  }
+
   isOwner(upstream: string, id: string, identity: Identity, nowMs: number): boolean {
     const entry = this.#entries.get(upstream)?.get(id);
     return entry !== undefined && entry.untilMs > nowMs && isOf(entry, identity);

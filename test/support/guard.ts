@@ -13,6 +13,8 @@ import type { Target } from './raw-client.js';
 import type { RecordingUpstream } from './recording-upstream.js';
 import { TemporaryDirectory } from './temporary-directory.js';
 
+export type PolicyObject = Readonly<Record<string, PolicyValue>>;
+
 export interface GuardOptions extends Omit<Partial<SimplePolicyOptions>, 'stateDir' | 'tokens' | 'bind'> {
   /** As a policy's `upstream:` wants it. */
   readonly upstream: string;
@@ -24,6 +26,8 @@ export interface GuardOptions extends Omit<Partial<SimplePolicyOptions>, 'stateD
   readonly authenticators?: Readonly<Record<string, Readonly<Record<string, PolicyValue>>>>;
   readonly env?: Readonly<Record<string, string>>;
   readonly nodeArgs?: readonly string[];
+  /** A policy to be tried beside it (`run --shadow`), made of the one in force; written to `shadow.yaml`. */
+  readonly shadow?: (policy: PolicyObject) => PolicyObject;
   /** Writes files that the policy names; given the folder the policy stands in. */
   readonly prepare?: (directory: TemporaryDirectory) => void;
 }
@@ -150,9 +154,11 @@ export async function startGuard(options: GuardOptions): Promise<Guard> {
   for (const given of [made ?? {}, options.authenticators ?? {}]) {
     for (const [name, keys] of Object.entries(given)) authenticators[name] = { ...made?.[name], ...keys };
   }
-  const policyFile = writePolicy(directory, { ...simple, listeners, authenticators });
+  const policy = { ...simple, listeners, authenticators };
+  const policyFile = writePolicy(directory, policy);
+  const shadow = options.shadow === undefined ? null : writePolicy(directory, options.shadow(policy), 'shadow.yaml');
   const child = startGuardbee({
-    args: ['run', '--policy', policyFile],
+    args: ['run', '--policy', policyFile, ...(shadow === null ? [] : ['--shadow', shadow])],
     ...(options.env === undefined ? {} : { env: options.env }),
     ...(options.nodeArgs === undefined ? {} : { nodeArgs: options.nodeArgs }),
   });
