@@ -24,6 +24,8 @@ const OLDEST_NODE = [20, 18, 1];
 const INSTALL_STAMP = join(ROOT, 'node_modules', '.guardbee-install');
 const DIST = join(ROOT, 'dist');
 const ENTRY = join(DIST, 'src', 'cli', 'guardbee.js');
+/** The program in one file, made of the modules. */
+const BUNDLE = join(DIST, 'src', 'guardbee.cjs');
 
 /** What can be built: the program alone, or the tests and benchmarks too. */
 const BUILDS = {
@@ -99,7 +101,7 @@ async function buildStale(build, lock) {
   const { project, folders, info } = BUILDS[build];
   // Taken before the compiler runs: a file that changes meanwhile makes another build, never a stale one.
   const before = fingerprint(folders, lock);
-  if (readText(stampFile(build)) === before && existsSync(ENTRY)) return false;
+  if (readText(stampFile(build)) === before && existsSync(ENTRY) && existsSync(BUNDLE)) return false;
   const program = build === 'program' ? before : fingerprint(BUILDS.program.folders, lock);
   await step('Building', async () => {
     await compile(project);
@@ -108,8 +110,10 @@ async function buildStale(build, lock) {
       rmSync(join(DIST, info), { force: true });
       await compile(project);
     }
+    for (const folder of folders) removeStray(join(DIST, folder), join(ROOT, folder));
+    // In a process of its own: the compiler would stay in the memory of the program that is started next.
+    await run(process.execPath, [join(ROOT, 'scripts', 'bundle.mjs')]);
   });
-  for (const folder of folders) removeStray(join(DIST, folder), join(ROOT, folder));
   if (existsSync(ENTRY)) chmodSync(ENTRY, 0o755);
   mkdirSync(DIST, { recursive: true });
   writeFileSync(stampFile(build), before);
@@ -156,7 +160,7 @@ function removeStray(outputs, folder) {
     if (entry.isDirectory()) {
       removeStray(path, join(folder, entry.name));
       if (readdirSync(path).length === 0) rmdirSync(path);
-    } else if (!existsSync(join(folder, entry.name.replace(/\.js(\.map)?$/, '.ts')))) {
+    } else if (path !== BUNDLE && !existsSync(join(folder, entry.name.replace(/\.js(\.map)?$/, '.ts')))) {
       rmSync(path);
     }
   }

@@ -1,4 +1,5 @@
 #!/usr/bin/env node
+import type * as Program from './process.js';
 import type { ProcessVoice } from './voice.js';
 
 // Node opens its inspector, and with it this process's memory, to whoever sends SIGUSR1, unless somebody listens for
@@ -17,15 +18,13 @@ export async function main(argv: readonly string[], voice?: ProcessVoice): Promi
   return await perform(argv, voice);
 }
 
-/** The same for a process that is nothing else: what nobody caught ends it, in one line and without a stack. */
+/** The same for a process that is nothing else: out of one file where the build has made one (scripts/bundle.mjs). */
 export async function asProgram(argv: readonly string[]): Promise<number> {
-  const { unexpected } = await import('./unexpected.js');
-  process.on('uncaughtException', (error) => {
-    process.stderr.write(`${unexpected(error)}\n`);
-    process.exit(1);
-  });
-  return await main(argv);
+  const program = (await bundled()) ?? (await import('./process.js'));
+  return await program.asProgram(argv);
 }
+
+const RECORDS = ['../../.tsbuildinfo', '../../.tsbuildinfo-program'] as const;
 
 if (await isEntry()) process.exitCode = await asProgram(process.argv.slice(2));
 
@@ -41,4 +40,16 @@ async function isEntry(): Promise<boolean> {
     // `node -e`, or a script that is gone.
     return false;
   }
+}
+
+/** Null where there is no bundle, or where the compiler, called by itself, has written newer modules since. */
+async function bundled(): Promise<typeof Program | null> {
+  const { statSync } = await import('node:fs');
+  const { createRequire } = await import('node:module');
+  const writtenMs = (path: string): number =>
+    statSync(new URL(path, import.meta.url), { throwIfNoEntry: false })?.mtimeMs ?? 0;
+  const bundle = writtenMs('../guardbee.cjs');
+  // What the compiler notes about its work, each time it has done some. A package that is installed has no such notes.
+  if (bundle === 0 || RECORDS.some((record) => writtenMs(record) > bundle)) return null;
+  return createRequire(import.meta.url)('../guardbee.cjs') as typeof Program;
 }

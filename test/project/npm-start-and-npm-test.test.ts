@@ -31,6 +31,7 @@ function repository(): TemporaryDirectory {
     `declare const console: { log(text: string): void };
     export async function asProgram(argv: readonly string[]): Promise<number> { console.log(JSON.stringify(argv)); return 5; }`,
   );
+  put('src/cli/process.ts', `export { extra } from '../extra.js';`);
   put('test/node.d.ts', `declare module 'node:test' { export function test(name: string, body: () => void): void; }`);
   put('src/extra.ts', 'export const extra = 1;');
   put('test/one.test.ts', `import { test } from 'node:test';\ntest('one runs', () => undefined);`);
@@ -58,12 +59,18 @@ describe('setup', () => {
     writeFileSync(directory.file('src/extra.ts'), 'export const extra = 22;');
     assert.equal((await script(directory, 'build.mjs')).stderr, 'Building …\n');
     assert.match(readFileSync(directory.file('dist/src/extra.js'), 'utf8'), /22/);
+    assert.match(readFileSync(directory.file('dist/src/guardbee.cjs'), 'utf8'), /22/);
 
+    writeFileSync(directory.file('src/cli/process.ts'), 'export const program = 1;');
     rmSync(directory.file('src/extra.ts'));
     rmSync(directory.file('dist/src/cli/guardbee.js'));
     assert.equal((await script(directory, 'build.mjs', '--all')).stderr, 'Building …\n');
     assert.equal(existsSync(directory.file('dist/src/extra.js')), false, 'its source is gone');
     assert.ok(existsSync(directory.file('dist/src/cli/guardbee.js')), 'an output that went missing is made again');
+
+    rmSync(directory.file('dist/src/guardbee.cjs'));
+    assert.equal((await script(directory, 'build.mjs')).stderr, 'Building …\n');
+    assert.ok(existsSync(directory.file('dist/src/guardbee.cjs')), 'and so is the program in one file');
   });
 
   test('start is guardbee run in the same process, with its arguments and its exit code', async () => {

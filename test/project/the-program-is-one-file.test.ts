@@ -1,0 +1,139 @@
+/** The bundle that a build makes of the program's modules, and when it is run instead of them. */
+import assert from 'node:assert/strict';
+import { copyFileSync, mkdirSync, utimesSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { dirname, join } from 'node:path';
+import { pathToFileURL } from 'node:url';
+import { describe, test, type TestContext } from 'node:test';
+import { writeFileIn } from '../support/policy-builder.js';
+import { GUARDBEE_ENTRY, REPOSITORY, runCommand } from '../support/process.js';
+import { TemporaryDirectory } from '../support/temporary-directory.js';
+
+interface Script {
+  readonly bundle: (folder: string, entry: string) => string;
+  readonly writeBundle: (folder: string, entry: string, file: string) => void;
+}
+
+const { bundle, writeBundle } = (await import(pathToFileURL(join(REPOSITORY, 'scripts', 'bundle.mjs')).href)) as Script;
+
+function folderOf(t: TestContext, files: Readonly<Record<string, string>>): TemporaryDirectory {
+  const folder = new TemporaryDirectory(t);
+  for (const [name, text] of Object.entries(files)) {
+    mkdirSync(dirname(folder.file(name)), { recursive: true });
+    writeFileIn(folder, name, text);
+  }
+  return folder;
+}
+
+/** What the bundle of these modules exports; `entry.js` is asked for. */
+function exportsOf(t: TestContext, files: Readonly<Record<string, string>>): Record<string, unknown> {
+  const folder = folderOf(t, files);
+  const file = folder.file('all.cjs');
+  writeBundle(folder.path, 'entry.js', file);
+  return createRequire(file)(file) as Record<string, unknown>;
+}
+
+describe('a bundle', () => {
+  test('binds names as modules do', (t) => {
+    const { seen } = exportsOf(t, {
+      'entry.js': `
+        import { count, add } from './below/counter.js';
+        import * as all from './below/counter.js';
+        import { again, Later } from './re-export.js';
+        add();
+        export const seen = [count, all.count, again, new Later().name, typeof Later];`,
+      'below/counter.js': `export let count = 1; export function add() { count += 1; }`,
+      're-export.js': `export { count as again } from './below/counter.js'; export * from './classes.js';`,
+      'classes.js': `export class Later { name = 'later'; }`,
+    });
+    assert.deepEqual(seen, [2, 2, 2, 'later', 'function']);
+  });
+
+  test('runs a module once, and only when it is asked for', async (t) => {
+    const { log, late } = exportsOf(t, {
+      'entry.js': `
+        import { log } from './log.js';
+        export { log };
+        export const late = async () => (await import('./below/late.js')).late;`,
+      'log.js': `export const log = [];`,
+      'below/late.js': `import { log } from '../log.js'; log.push('late'); export const late = 'here';`,
+    });
+    assert.deepEqual(log, []);
+    const ask = late as () => Promise<string>;
+    assert.equal(await ask(), 'here');
+    assert.equal(await ask(), 'here');
+    assert.deepEqual(log, ['late']);
+  });
+
+  test('takes in no package, and loads ES modules as such', async (t) => {
+    const { plain, late } = exportsOf(t, {
+      'node_modules/plain/package.json': `{ "main": "plain.js" }`,
+      'node_modules/plain/plain.js': `exports.plain = __filename;`,
+      'node_modules/modern/package.json': `{ "type": "module", "exports": { "./way/in": "./modern.js" } }`,
+      'node_modules/modern/modern.js': `export const modern = await Promise.resolve(import.meta.url);`,
+      'entry.js': `
+        import { plain } from 'plain';
+        export { plain };
+        export const late = async () => (await import('modern/way/in')).modern;`,
+    });
+    assert.match(String(plain), /node_modules\/plain\/plain\.js$/);
+    assert.match(await (late as () => Promise<string>)(), /^file:.*\/node_modules\/modern\/modern\.js$/);
+  });
+
+  test('tells each module where it would be', (t) => {
+    const { url } = exportsOf(t, {
+      'entry.js': `export { url } from './below/here.js';`,
+      'below/here.js': `export const url = new URL('../beside.txt', import.meta.url).pathname;`,
+    });
+    assert.match(String(url), /\/beside\.txt$/);
+    assert.doesNotMatch(String(url), /below/);
+  });
+
+  test('is not made of what is not there, or cannot be known', (t) => {
+    const missing = folderOf(t, { 'entry.js': `import './gone.js';` });
+    assert.throws(() => bundle(missing.path, 'entry.js'), /entry\.js imports gone\.js, which is not there/);
+    const computed = folderOf(t, { 'entry.js': `export const any = (name) => import(name);` });
+    assert.throws(() => bundle(computed.path, 'entry.js'), /entry\.js: an import whose name is made at run time/);
+    const waiting = folderOf(t, { 'entry.js': `export const late = await Promise.resolve(1);` });
+    assert.throws(() => {
+      writeBundle(waiting.path, 'entry.js', waiting.file('all.cjs'));
+    }, SyntaxError);
+  });
+});
+
+describe('guardbee', () => {
+  /** The real entry between a bundle and modules that say which they are. */
+  function program(t: TestContext, parts: { readonly bundle: boolean }): TemporaryDirectory {
+    const says = (what: string): string => `asProgram = async () => { process.stdout.write('${what}'); return 6; }`;
+    const folder = folderOf(t, {
+      'package.json': `{ "type": "module" }`,
+      'dist/src/cli/process.js': `export const ${says('modules')};`,
+      ...(parts.bundle ? { 'dist/src/guardbee.cjs': `exports.${says('bundle')};` } : {}),
+    });
+    copyFileSync(GUARDBEE_ENTRY, folder.file('dist/src/cli/guardbee.js'));
+    return folder;
+  }
+
+  async function whatRuns(folder: TemporaryDirectory): Promise<string> {
+    const { code, stdout, stderr } = await runCommand(process.execPath, [folder.file('dist/src/cli/guardbee.js'), 'x']);
+    assert.equal(code, 6, stderr);
+    return stdout;
+  }
+
+  test('is its bundle where it has one', async (t) => {
+    assert.equal(await whatRuns(program(t, { bundle: true })), 'bundle');
+    assert.equal(await whatRuns(program(t, { bundle: false })), 'modules');
+  });
+
+  for (const record of ['.tsbuildinfo', '.tsbuildinfo-program']) {
+    test(`is never older than what the compiler wrote last (${record})`, async (t) => {
+      const folder = program(t, { bundle: true });
+      writeFileIn(folder, `dist/${record}`, '{}');
+      utimesSync(folder.file('dist/src/guardbee.cjs'), 1000, 1000);
+      utimesSync(folder.file(`dist/${record}`), 999, 999);
+      assert.equal(await whatRuns(folder), 'bundle');
+      utimesSync(folder.file(`dist/${record}`), 1001, 1001);
+      assert.equal(await whatRuns(folder), 'modules');
+    });
+  }
+});
