@@ -185,6 +185,7 @@ class Parts {
     this.metrics.sharedLimits(() => (limits.shared === null ? null : limits.shared.state === 'up'));
     this.metrics.revocationStores(() => revocations.status);
     this.metrics.watchHeldBodies(() => this.bodies.bytes);
+    this.metrics.watchReadiness(() => this.#readiness());
     const jwt = new JwtProver((authenticator) => this.#keysOf(authenticator), revocations);
     const rings = await sessionRings(policy);
     const sessions = new SessionProver(rings, revocations);

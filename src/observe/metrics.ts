@@ -13,6 +13,7 @@ import type { FailureReason } from '../failure.js';
 import type { Policy, Route } from '../policy/policy.js';
 import { DurationHistogram, DurationSeries } from './duration-histogram.js';
 import { METHODS } from './method.js';
+import type { ReadinessReport } from './readiness.js';
 import { SHADOW_OUTCOMES, type ShadowOutcome } from './shadow-findings.js';
 
 export interface MetricsOptions {
@@ -59,6 +60,12 @@ const OTHER_METHOD = METHODS.length;
 const METHOD_LABELS: readonly string[] = [...METHODS, '_OTHER'];
 /** Room for every three-digit status under each method. */
 const CODES = 1000;
+
+const READINESS: Readonly<Record<ReadinessReport['checks'][number]['status'], number>> = Object.freeze({
+  ok: 1,
+  failed: 0,
+  unknown: Number.NaN,
+});
 
 /** Exchanges that ended because of what happened between us and the upstream. */
 const ABORTS: Readonly<Partial<Record<FailureReason, AbortCause>>> = Object.freeze({
@@ -136,6 +143,7 @@ export class Metrics {
   #heldBodies: () => number = () => 0;
   /** Null: no second policy is tried. */
   #shadow: ShadowFigures | null = null;
+  #readiness: () => ReadinessReport = () => ({ checks: [] });
 
   constructor(options: MetricsOptions) {
     this.#options = { version: options.version, log: options.log };
@@ -245,6 +253,11 @@ export class Metrics {
   /** @param figures read at every scrape */
   watchShadow(figures: ShadowFigures): void {
     this.#shadow = figures;
+  }
+
+  /** @param read asked at every scrape */
+  watchReadiness(read: () => ReadinessReport): void {
+    this.#readiness = read;
   }
 
   #observeUpstream(name: string, upstreamMs: number | null, outcome: Outcome): void {
@@ -452,6 +465,14 @@ export class Metrics {
     into.gauge('shadow_policy_info', 'The policy that is tried.', ['version'], (put) => {
       if (this.#shadow !== null) put([this.#shadow.version], 1);
     });
+    into.gauge(
+      'readiness',
+      'What /readyz looks at: 1 if fine, 0 if failed, NaN if not known. Ready is what has no 0.',
+      ['check'],
+      (put) => {
+        for (const { name, status } of this.#readiness().checks) put([name], READINESS[status]);
+      },
+    );
     into.gauge('policy_info', 'The policy in force.', ['version'], (put) => {
       put([this.#policyVersion], 1);
     });
