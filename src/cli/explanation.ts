@@ -13,7 +13,8 @@ import { limitTexts } from './show-limits.js';
 import { type Caller, heldBy, validity, whoIs } from './supposed-caller.js';
 import type { Voice } from './voice.js';
 
-export interface Verdict {
+/** What the gate said, and of whom. */
+export interface Found {
   readonly said: Exclude<Supposition, { kind: 'unanswerable' }>;
   readonly caller: Caller;
 }
@@ -61,7 +62,7 @@ export async function describe(
   policy: Policy,
   listener: HttpListener,
   request: SupposedRequest,
-  { said, caller }: Verdict,
+  { said, caller }: Found,
   fromWasSaid: boolean,
   source: PolicySource,
 ): Promise<Explanation> {
@@ -109,7 +110,7 @@ function whyAllowed(route: Route | null, request: SupposedRequest, caller: Calle
 }
 
 function whyRefused(
-  { reason, invalid }: Verdict['said'] & { readonly kind: 'refused' },
+  { reason, invalid }: Found['said'] & { readonly kind: 'refused' },
   listener: HttpListener,
   route: Route | null,
   request: SupposedRequest,
@@ -133,6 +134,7 @@ function whyRefused(
     case 'credential_missing':
       return 'the route asks for a credential, and none is shown';
     case 'credential_invalid':
+      if (caller.kind === 'stranger') return `this policy knows nobody who is called ${show(caller.name)}`;
       return `${whoIs(caller)} is of another authenticator than the route asks for (${authenticatorsOf(route)})`;
     case 'credential_expired':
     case 'credential_not_yet_valid':

@@ -44,9 +44,10 @@ export function roleNames(policy: Policy): Set<string> {
   return new Set([...policy.roles.keys(), ...allTokens(policy).flatMap((token) => token.roles)]);
 }
 
-/** Who asks: nobody known, whoever is at that address, somebody made up, or whoever holds a token. */
+/** Who asks: nobody known, whoever is at that address, somebody made up, whoever holds a token, or somebody of another policy. */
 export type Caller =
   | { readonly kind: 'nobody' }
+  | { readonly kind: 'stranger'; readonly name: string }
   | { readonly kind: 'known'; readonly identity: Identity; readonly from: string }
   | { readonly kind: 'supposed'; readonly as: NonNullable<SupposedRequest['as']> }
   | { readonly kind: 'token'; readonly as: NonNullable<SupposedRequest['as']>; readonly token: TokenEntry }
@@ -58,7 +59,7 @@ export function callerOf(
   holders: readonly Shown[],
   listener: HttpListener,
   now: number,
-): Exclude<Caller, { kind: 'known' }> {
+): Exclude<Caller, { kind: 'known' | 'stranger' }> {
   // While a token is rotated there are two of its name: take the one that gets furthest.
   const asked = new Set(listener.routes.routes.flatMap((route) => route.authenticators.map((one) => one.name)));
   const rank = (token: TokenEntry): number =>
@@ -82,13 +83,14 @@ export function callerOf(
 
 export function whoIs(caller: Caller): string {
   if (caller.kind === 'nobody') return 'nobody';
+  if (caller.kind === 'stranger') return show(caller.name);
   if (caller.kind === 'known') return `${caller.from} is ${show(caller.identity.name)} by its address, and`;
   if (caller.kind === 'shown') return `${caller.shown.by} ${show(caller.shown.holder.name)}`;
   return caller.kind === 'token' ? `token ${show(caller.token.name)}` : 'the supposed caller';
 }
 
 export function heldBy(caller: Caller, policy: Policy): ReadonlySet<string> {
-  if (caller.kind === 'nobody') return new Set();
+  if (caller.kind === 'nobody' || caller.kind === 'stranger') return new Set();
   if (caller.kind === 'known') return caller.identity.grants;
   const { roles, permissions } = caller.as;
   return new Set([...roles, ...permissions, ...roles.flatMap((role) => policy.roles.get(role) ?? [])]);
