@@ -16,6 +16,8 @@ import ts from 'typescript';
 /** Marks a name in the bundle; nothing that node or npm would look for begins so. */
 const MARK = '#';
 
+const BEYOND_ASCII = /[^\0-\x7f]/g;
+
 /** Before and after the modules. `modules` is a table of functions by name. */
 const LOADER_HEAD = `'use strict';
 const { pathToFileURL } = require('node:url');
@@ -61,7 +63,15 @@ export function bundle(folder, entry) {
   const table = parts.map(
     ([path, text]) => `${JSON.stringify(MARK + path)}: function (exports, require) {\n${text}},\n`,
   );
-  return LOADER_HEAD + table.join('') + loaderTail(MARK + entry);
+  return inAscii(LOADER_HEAD + table.join('') + loaderTail(MARK + entry));
+}
+
+/**
+ * One character beyond Latin-1 would have V8 keep and scan all of it as UTF-16. In strings, templates, patterns and
+ * names the escape means the same; comments are gone.
+ */
+function inAscii(text) {
+  return text.replace(BEYOND_ASCII, (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, '0')}`);
 }
 
 /** A module as the body of a function, and which others it asks for. */
@@ -102,6 +112,10 @@ function asFunction(path, source) {
         // Those of packages stay as they are: some are ES modules, which `require` does not load everywhere.
         const name = named(specifier.text);
         return name === null ? node : call('__later', name);
+      }
+      // Its function sees how a character was written.
+      if (ts.isTaggedTemplateExpression(node) && node.template.getText(file).search(BEYOND_ASCII) !== -1) {
+        throw new Error(`${path}: a tagged template with a character beyond ASCII cannot be written as ASCII`);
       }
       if (ts.isMetaProperty(node)) return call('__meta', path);
       return ts.visitEachChild(node, visit, context);

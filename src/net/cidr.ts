@@ -4,7 +4,10 @@
  * Stricter than the parser underneath: a range that its author and this program could read differently is refused with
  * the text that was probably meant, because a wrong guess here opens or closes a network.
  */
-import { IPv4, IPv6 } from 'ip-num/dist/src/IPNumber.js';
+// Not its IPNumber: that one makes two dozen ranges of its own when it is loaded, at every start.
+import { dottedDecimalNotationToBinaryString } from 'ip-num/dist/src/BinaryUtils.js';
+import { colonHexadecimalNotationToBinaryString } from 'ip-num/dist/src/HexadecimalUtils.js';
+import { Validator } from 'ip-num/dist/src/Validator.js';
 import { addressOf, formatAddress, parseAddress, sameAddress } from './address.js';
 import type { Address, AddressWords } from './address.js';
 
@@ -87,9 +90,14 @@ export function parseCidr(text: string): CidrResult {
  */
 function secondReaderAgrees(addressText: string, address: Address): boolean {
   try {
-    if (address.family === 4) return IPv4.fromString(addressText).value === BigInt(address.words[3]);
+    if (address.family === 4) {
+      const [valid] = Validator.isValidIPv4String(addressText);
+      return valid && BigInt(`0b${dottedDecimalNotationToBinaryString(addressText)}`) === BigInt(address.words[3]);
+    }
     const text = addressText.includes('.') ? formatAddress(address) : addressText;
-    return IPv6.fromString(text).value === address.words.reduce((value, word) => (value << 32n) | BigInt(word), 0n);
+    const [valid] = Validator.isValidIPv6String(text);
+    const value = address.words.reduce((sum, word) => (sum << 32n) | BigInt(word), 0n);
+    return valid && BigInt(`0b${colonHexadecimalNotationToBinaryString(text)}`) === value;
   } catch {
     return false;
   }

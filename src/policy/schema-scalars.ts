@@ -15,6 +15,10 @@ import { parsePathPattern } from './path-pattern.js';
 import { SIZE_FORM, formatSize, parseSize } from './size.js';
 import { UPSTREAM_FORM, parseUpstream } from './upstream.js';
 
+// Zod would write and compile a function for each kind of map, which not even ten thousand tokens pay back. And a
+// program that compiles no text can be run where that is forbidden (--disallow-code-generation-from-strings).
+z.config({ jitless: true });
+
 /** What a scalar's own reader found, as it travels through zod to `validate.ts`. */
 export interface ScalarProblem {
   readonly code: IssueCode;

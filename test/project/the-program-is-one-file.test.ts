@@ -89,6 +89,17 @@ describe('a bundle', () => {
     assert.doesNotMatch(String(url), /below/);
   });
 
+  test('means the same in ASCII', (t) => {
+    const modules = {
+      'entry.js': `export const seen = ['naïve…', \`‘\${1}’\`, /^[…😀]$/u.test('😀'), { größe: 1 }];`,
+    };
+    const { seen } = exportsOf(t, modules);
+    assert.deepEqual(seen, ['naïve…', '‘1’', true, { größe: 1 }]);
+    assert.match(bundle(folderOf(t, modules).path, 'entry.js'), /^[\0-\x7f]*$/);
+    const raw = folderOf(t, { 'entry.js': 'export const text = String.raw`…`;' });
+    assert.throws(() => bundle(raw.path, 'entry.js'), /a tagged template/);
+  });
+
   test('is not made of what is not there, or cannot be known', (t) => {
     const missing = folderOf(t, { 'entry.js': `import './gone.js';` });
     assert.throws(() => bundle(missing.path, 'entry.js'), /entry\.js imports gone\.js, which is not there/);
