@@ -92,6 +92,8 @@ export const DENIALS = Object.freeze({
   concurrency_exceeded: row(429, 'Too many requests at once'),
   streams_exceeded: row(429, 'Too many open streams'),
   limits_unavailable: row(503, 'The limits cannot be checked at present'),
+  // What has to be written down first.
+  audit_unavailable: row(503, 'This cannot be recorded at present'),
   // Life of the process.
   draining: row(503, 'The server is shutting down', 'none', 'info'),
 }) satisfies Record<string, DenialRow>;

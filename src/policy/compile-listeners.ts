@@ -253,6 +253,7 @@ class ListenerCompilation {
         safe: route.safe !== false,
         bodyMs: route.timeouts?.body ?? timeouts.bodyMs,
         upstreamMs: route.timeouts?.upstream ?? timeouts.upstreamMs,
+        audit: route.audit ?? null,
         owns: compileOwns(route, routeNode, access, this.#findings),
         wholeMs: route.timeout ?? entry.timeout ?? Infinity,
         streamMaxMs: route.streams?.max ?? entry.streams?.max ?? Infinity,

@@ -4,6 +4,7 @@
  */
 import * as path from 'node:path';
 import { formatBind } from './bind.js';
+import { compileAudit } from './compile-audit.js';
 import { compileAuthenticators } from './compile-authenticators.js';
 import { compileBind, compileListeners, findDuplicateBinds } from './compile-listeners.js';
 import type { Draft } from './draft.js';
@@ -91,6 +92,7 @@ export function compile(validated: Validated<PolicyFile>, surroundings: Surround
       file: file.log?.file === undefined ? null : path.resolve(baseDir, file.log.file),
       format: file.log?.format ?? 'auto',
     },
+    audit: compileAudit(file.audit, baseDir),
     admin: file.admin === undefined ? null : compileBind(file.admin.bind, tree.at(['admin', 'bind'])),
     drainMs: file.drain ?? 30_000,
     tests,

@@ -33,12 +33,35 @@ export interface Policy {
   /** Null: this process shares with nobody. */
   readonly redis: RedisSettings | null;
   readonly log: LogSettings;
+  /** Null: no audit trail is written. */
+  readonly audit: AuditSettings | null;
   readonly admin: Bind | null;
   /** How long open exchanges may go on after SIGTERM. */
   readonly drainMs: number;
   readonly tests: readonly PolicyTest[];
   /** Things worth saying at every start: `unsafe_…` keys, environment secrets, shadowed routes. */
   readonly warnings: readonly Issue[];
+}
+
+/** `denials_only`: what is permitted here is left out. */
+export const AUDITED_AS = ['inference', 'model_access', 'data_deletion', 'denials_only'] as const;
+export type AuditedAs = (typeof AUDITED_AS)[number];
+
+export interface AuditSettings {
+  /** Absolute path of the directory of the segments, which is one process's alone. */
+  readonly dir: string;
+  /** What becomes of requests that cannot be recorded. */
+  readonly onFailure: 'deny' | 'allow';
+  /** A checkpoint after so many records. */
+  readonly checkpointRecords: number;
+  /** And after this time where there were any. */
+  readonly checkpointMs: number;
+  /** Bytes after which a new segment begins; each day begins one too. */
+  readonly segmentBytes: number;
+  /** How long a segment is kept after its last record. `Infinity`: for ever. */
+  readonly keepMs: number;
+  /** Bytes of the file system that are not for requests. */
+  readonly minFreeBytes: number;
 }
 
 /** Where in the policy's text something stands. */
@@ -248,6 +271,8 @@ export interface Route {
   readonly wholeMs: number;
   /** The longest that an event stream or WebSocket may be open; Infinity: as long as it likes. */
   readonly streamMaxMs: number;
+  /** What the audit trail calls requests here. Null: by what was decided. */
+  readonly audit: AuditedAs | null;
   /** What is remembered of the answers here. Null: nothing. */
   readonly owns: OwnsSettings | null;
   /** Null: who asks is all that matters. */

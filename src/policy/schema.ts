@@ -34,6 +34,7 @@ import {
   yes,
 } from './schema-scalars.js';
 
+import { audit, auditedAs } from './schema-audit.js';
 import { body } from './schema-body.js';
 import { checkHeaders, checkPath, checkQuery } from './schema-checks.js';
 import { cors } from './schema-cors.js';
@@ -150,6 +151,7 @@ const route = map('a map such as { name: rest, path: /**, require: PERMISSION }'
   streams: map('a map such as { max: 12h }', { max: streamLife }).optional(),
   owns: owns.optional(),
   owner: owner.optional(),
+  audit: auditedAs.optional(),
 }).meta({
   id: 'route',
   description: 'First match wins; exactly one of public, deny, require and body.json.require_by_value',
@@ -257,6 +259,7 @@ export const policySchema = map('a map with version and listeners', {
     file: filePath.optional(),
     format: z.enum(['auto', 'json', 'text'], { error: 'auto, json or text' }).optional(),
   }).optional(),
+  audit: audit.optional(),
   admin: map('a map such as { bind: 127.0.0.1:9180 }', { bind }).optional(),
   drain: duration.optional(),
   tests: list(policyTest, 'policy tests').optional(),

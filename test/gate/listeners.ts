@@ -135,6 +135,7 @@ export function compileRoutes(
       upstreamMs: 60_000,
       wholeMs: parts.wholeMs ?? Infinity,
       streamMaxMs: Infinity,
+      audit: null,
       owns: null,
       demands: null,
     };

@@ -42,6 +42,7 @@ function policyOf(parts: Partial<ListenerParts>, tests: readonly PolicyTest[] = 
     secretMounts: [],
     redis: null,
     log: { level: 'info', file: null, format: 'auto' },
+    audit: null,
     admin: null,
     drainMs: 0,
     tests,

@@ -33,6 +33,7 @@ export function route(name: string, pattern = '/v1/jobs'): Route {
     upstreamMs: 60_000,
     wholeMs: Infinity,
     streamMaxMs: Infinity,
+    audit: null,
     owns: null,
     demands: null,
   };
@@ -117,6 +118,7 @@ export function policyWith(routes: readonly Route[], version = 'abcdef123456'): 
     secretMounts: [],
     redis: null,
     log: { level: 'info', file: null, format: 'json' },
+    audit: null,
     admin: null,
     drainMs: 1,
     tests: [],

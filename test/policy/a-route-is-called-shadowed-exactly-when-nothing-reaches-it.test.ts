@@ -52,6 +52,7 @@ function routeOf(one: Drawn, index: number, pattern: PathPattern): Route {
     upstreamMs: 0,
     wholeMs: Infinity,
     streamMaxMs: Infinity,
+    audit: null,
     owns: null,
     demands: null,
   };

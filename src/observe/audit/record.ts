@@ -1,0 +1,226 @@
+/**
+ * A record of the audit trail, written and read. It is one line of canonical JSON whose hash covers everything in it,
+ * the hash of the line before included.
+ */
+import { createHash } from 'node:crypto';
+import { type CanonicalValue, canonicalJson, canonicalString } from './canonical-json.js';
+import { AUDIT_EVENTS, AUDIT_RESULTS, type AuditEvent, type AuditResult } from './events.js';
+
+export const GENESIS = '0'.repeat(64);
+/** In bytes, its end included. Every text in a record is shortened so that it fits. */
+export const LONGEST_RECORD = 8192;
+
+/** What happened, without its place in the chain. Texts are clean: see `Printable`. What is undefined is left out. */
+export interface Entry {
+  readonly event: AuditEvent;
+  readonly result: AuditResult;
+  readonly reason?: string | undefined;
+  readonly who?: string | undefined;
+  readonly authenticator?: string | undefined;
+  readonly roles?: readonly string[] | undefined;
+  readonly credential?: string | undefined;
+  readonly client?: string | undefined;
+  readonly peer?: string | undefined;
+  readonly listener?: string | undefined;
+  readonly route?: string | undefined;
+  readonly action?: string | undefined;
+  readonly resource?: string | undefined;
+  readonly query?: true | undefined;
+  readonly host?: string | undefined;
+  readonly protocol?: string | undefined;
+  readonly upgrade?: true | undefined;
+  readonly request_id?: string | undefined;
+  readonly upstream?: string | undefined;
+  readonly status?: number | undefined;
+  readonly bytes_in?: number | undefined;
+  readonly bytes_out?: number | undefined;
+  readonly duration_ms?: number | undefined;
+  /** How many this record stands for; left out where it is one. */
+  readonly count?: number | undefined;
+  readonly detail?: Readonly<Record<string, CanonicalValue>> | undefined;
+}
+
+/** Where in the chain it stands. */
+export interface Place {
+  readonly chain: string;
+  readonly seq: number;
+  /** RFC 3339, in UTC, to the millisecond. */
+  readonly time: string;
+  readonly prev: string;
+  readonly policy: string;
+}
+
+/** Of a record that is a checkpoint. */
+export interface Seal {
+  /** First 16 hex digits of the SHA-256 of the public key (SPKI, DER). */
+  readonly key: string;
+  /** Ed25519, base64, over the record without `hash` and `signature`. */
+  sign(text: string): string;
+}
+
+export interface AuditRecord extends Entry, Place {
+  readonly v: 1;
+  readonly hash: string;
+  readonly key?: string | undefined;
+  readonly signature?: string | undefined;
+}
+
+export interface WrittenRecord {
+  /** Without its line end. */
+  readonly line: string;
+  readonly hash: string;
+}
+
+/**
+ * Members stand in the order of their names, which the tests hold against `canonicalJson`. By hand, because a record is
+ * written for every request.
+ */
+export function writeRecord(entry: Entry, place: Place, seal: Seal | null = null): WrittenRecord {
+  const { action, authenticator, client, count, credential, detail, host, peer, reason, resource, roles } = entry;
+  let before = '';
+  if (action !== undefined) before += `"action":${canonicalString(action)},`;
+  if (authenticator !== undefined) before += `"authenticator":${canonicalString(authenticator)},`;
+  if (entry.bytes_in !== undefined) before += `"bytes_in":${integer(entry.bytes_in)},`;
+  if (entry.bytes_out !== undefined) before += `"bytes_out":${integer(entry.bytes_out)},`;
+  before += `"chain":"${place.chain}"`;
+  if (client !== undefined) before += `,"client":${canonicalString(client)}`;
+  if (count !== undefined) before += `,"count":${integer(count)}`;
+  if (credential !== undefined) before += `,"credential":${canonicalString(credential)}`;
+  if (detail !== undefined) before += `,"detail":${canonicalJson(detail)}`;
+  if (entry.duration_ms !== undefined) before += `,"duration_ms":${integer(entry.duration_ms)}`;
+  before += `,"event":"${entry.event}"`;
+  // Here stands the hash.
+  let after = '';
+  if (host !== undefined) after += `,"host":${canonicalString(host)}`;
+  if (seal !== null) after += `,"key":"${seal.key}"`;
+  if (entry.listener !== undefined) after += `,"listener":${canonicalString(entry.listener)}`;
+  if (peer !== undefined) after += `,"peer":${canonicalString(peer)}`;
+  after += `,"policy":${canonicalString(place.policy)},"prev":"${place.prev}"`;
+  if (entry.protocol !== undefined) after += `,"protocol":"${entry.protocol}"`;
+  if (entry.query !== undefined) after += ',"query":true';
+  if (reason !== undefined) after += `,"reason":${canonicalString(reason)}`;
+  if (entry.request_id !== undefined) after += `,"request_id":${canonicalString(entry.request_id)}`;
+  if (resource !== undefined) after += `,"resource":${canonicalString(resource)}`;
+  after += `,"result":"${entry.result}"`;
+  if (roles !== undefined) after += `,"roles":${canonicalJson(roles)}`;
+  if (entry.route !== undefined) after += `,"route":${canonicalString(entry.route)}`;
+  after += `,"seq":${integer(place.seq)}`;
+  let last = '';
+  if (entry.status !== undefined) last += `,"status":${integer(entry.status)}`;
+  last += `,"time":"${place.time}"`;
+  if (entry.upgrade !== undefined) last += ',"upgrade":true';
+  if (entry.upstream !== undefined) last += `,"upstream":${canonicalString(entry.upstream)}`;
+  last += ',"v":1';
+  if (entry.who !== undefined) last += `,"who":${canonicalString(entry.who)}`;
+  if (seal !== null) last = `,"signature":"${seal.sign(`{${before}${after}${last}}`)}"${last}`;
+  const hash = sha256(`{${before}${after}${last}}`);
+  return { line: `{${before},"hash":"${hash}"${after}${last}}`, hash };
+}
+
+function integer(value: number): string {
+  return String(Number.isSafeInteger(value) ? value + 0 : 0);
+}
+
+function sha256(text: string): string {
+  return createHash('sha256').update(text, 'utf8').digest('hex');
+}
+
+export type RecordProblem =
+  | 'too_long'
+  | 'not_json'
+  /** It can be read, and guardbee would have written it otherwise. */
+  | 'not_canonical'
+  | 'member_wrong'
+  | 'hash_wrong';
+
+export type RecordRead =
+  | { readonly ok: true; readonly record: AuditRecord }
+  | { readonly ok: false; readonly problem: RecordProblem };
+
+/** @param line without its line end, the very bytes of the file: what is no UTF-8 is no record either */
+export function readRecord(line: Uint8Array): RecordRead {
+  if (line.length >= LONGEST_RECORD) return no('too_long');
+  let value: unknown;
+  let text: string;
+  try {
+    text = UTF8.decode(line);
+    value = JSON.parse(text);
+  } catch {
+    return no('not_json');
+  }
+  if (!isObject(value)) return no('not_json');
+  try {
+    if (canonicalJson(value) !== text) return no('not_canonical');
+  } catch {
+    return no('not_canonical');
+  }
+  if (!isRecord(value)) return no('member_wrong');
+  return value.hash === sha256(textWithout(value, ['hash'])) ? { ok: true, record: value } : no('hash_wrong');
+}
+
+/** What the signature of a checkpoint is over. */
+export function signedText(record: AuditRecord): string {
+  return textWithout(record, ['hash', 'signature']);
+}
+
+function textWithout(record: AuditRecord, names: readonly string[]): string {
+  // Every member came out of JSON, so this is one of its values.
+  const members = Object.entries(record) as [string, CanonicalValue][];
+  return canonicalJson(Object.fromEntries(members.filter(([name]) => !names.includes(name))));
+}
+
+// Bytes that are no UTF-8 would otherwise all read as the same character. The mark at the beginning is no white space.
+const UTF8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
+
+function no(problem: RecordProblem): RecordRead {
+  return { ok: false, problem };
+}
+
+function isObject(value: unknown): value is Readonly<Record<string, CanonicalValue>> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
+
+const HEX_64 = /^[0-9a-f]{64}$/;
+const TIME = /^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}\.\d{3}Z$/;
+const TEXTS = [
+  ...['action', 'authenticator', 'client', 'credential', 'host', 'key', 'listener', 'peer', 'protocol', 'reason'],
+  ...['request_id', 'resource', 'route', 'signature', 'upstream', 'who'],
+];
+const NUMBERS = ['bytes_in', 'bytes_out', 'count', 'duration_ms', 'status'];
+const REQUIRED = ['chain', 'event', 'hash', 'policy', 'prev', 'result', 'seq', 'time', 'v'];
+const KNOWN = new Set([...TEXTS, ...NUMBERS, ...REQUIRED, 'detail', 'query', 'roles', 'upgrade']);
+
+function isRecord(value: object): value is AuditRecord {
+  const members = new Map<string, unknown>(Object.entries(value));
+  const text = (name: string, form: RegExp): boolean => {
+    const found = members.get(name);
+    return typeof found === 'string' && form.test(found);
+  };
+  const optional = (name: string, test: (found: unknown) => boolean): boolean =>
+    !members.has(name) || test(members.get(name));
+  const seq = members.get('seq');
+  const roles = (found: unknown): boolean => Array.isArray(found) && found.every((one) => typeof one === 'string');
+  const isTrue = (found: unknown): boolean => found === true;
+  return (
+    [...members.keys()].every((name) => KNOWN.has(name)) &&
+    members.get('v') === 1 &&
+    text('chain', /^[0-9a-f]{32}$/) &&
+    typeof seq === 'number' &&
+    seq >= 1 &&
+    text('time', TIME) &&
+    text('prev', HEX_64) &&
+    text('hash', HEX_64) &&
+    text('policy', /^[\s\S]*$/) &&
+    EVENTS.has(members.get('event')) &&
+    RESULTS.has(members.get('result')) &&
+    TEXTS.every((name) => optional(name, (found) => typeof found === 'string')) &&
+    NUMBERS.every((name) => optional(name, (found) => typeof found === 'number' && found >= 0)) &&
+    optional('roles', roles) &&
+    optional('query', isTrue) &&
+    optional('upgrade', isTrue) &&
+    optional('detail', isObject)
+  );
+}
+
+const EVENTS: ReadonlySet<unknown> = new Set(AUDIT_EVENTS);
+const RESULTS: ReadonlySet<unknown> = new Set(AUDIT_RESULTS);
