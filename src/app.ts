@@ -12,6 +12,7 @@ import { endedBy } from './identity/revocation.js';
 import { SessionProver } from './identity/session-prover.js';
 import { type Admin, createAdmin } from './observe/admin.js';
 import type { Log } from './observe/log.js';
+import type { Evidence } from './observe/audit/evidence.js';
 import { Metrics } from './observe/metrics.js';
 import { ShadowFindings } from './observe/shadow-findings.js';
 import type { ReadinessCheck, ReadinessReport } from './observe/readiness.js';
@@ -25,6 +26,7 @@ import type { Surroundings } from './server/handle.js';
 import { HeldBodies } from './server/held-bodies.js';
 import { type ConnectionEvents, type OpenListener, contextOptions, openListener } from './server/listener.js';
 import { OpenExchanges } from './server/open-exchanges.js';
+import { Audit } from './server/audit.js';
 import { State } from './server/state.js';
 import { PasswordThread } from './server/password-thread.js';
 import { Shadow } from './server/shadow.js';
@@ -108,6 +110,7 @@ export class App {
     const { policy } = this.#parts.settings;
     this.#parts.draining = true;
     for (const open of this.#parts.open) open.drain();
+    void this.#parts.audit?.evidence.note('draining');
     this.#parts.denials.release();
     const ended = Promise.all(this.#parts.open.map((open) => open.ended));
     let timer: NodeJS.Timeout | undefined;
@@ -160,6 +163,7 @@ class Parts {
   #admin: Admin | null = null;
   #watch: ExposureWatch | null = null;
   #state: State | null = null;
+  #audit: Audit | null = null;
   #underway: OpenExchanges | null = null;
   #owners: Ownership | null = null;
   #shadow: Shadow | null = null;
@@ -213,13 +217,18 @@ class Parts {
     this.#owners = owners;
     this.#shadow = this.#tryShadow(revocations, owners, rings);
     const recorder = new AccessRecorder(log, redactor);
+    const audit = policy.audit === null ? null : await Audit.open(policy.audit, policy, log, redactor);
+    this.#audit = audit;
+    if (audit !== null) this.metrics.watchAudit(() => audit.figures);
     const sink: ExchangeSink = {
-      opened: (listener, kind) => {
-        this.metrics.streamOpened(listener, kind);
+      opened: (record) => {
+        if (record.stream !== 'none') this.metrics.streamOpened(record.listener, record.stream);
+        audit?.evidence.opened(record);
       },
       finished: (record) => {
         this.metrics.observe(record);
         recorder.record(record);
+        return audit?.evidence.finished(record) ?? null;
       },
     };
     const around: Surroundings = {
@@ -236,6 +245,7 @@ class Parts {
       ...(this.#shadow === null ? {} : { shadow: this.#shadow }),
       sessionPages: new SessionPages(sessions, provers, revocations, this.denials),
       denials: this.denials,
+      witness: audit?.evidence ?? null,
       draining: () => this.draining,
       broke: (error, requestId) => {
         log.error('request.broke', 'a request failed inside guardbee', {
@@ -246,7 +256,11 @@ class Parts {
     };
     this.#fetchKeys();
     this.#shadow?.start();
-    const events = this.#events(sink);
+    await audit?.evidence.note('started', {
+      listeners: policy.listeners.map(({ name }) => name),
+      version: VERSION,
+    });
+    const events = this.#events(sink, audit?.evidence ?? null);
     for (const listener of policy.listeners) {
       const { host, port } = listener.bind;
       try {
@@ -257,6 +271,10 @@ class Parts {
     }
     this.#watchExposure();
     return this.#openAdmin();
+  }
+
+  get audit(): Audit | null {
+    return this.#audit;
   }
 
   async stop(): Promise<void> {
@@ -275,6 +293,8 @@ class Parts {
     this.#admin = null;
     await this.#owners?.close();
     this.#owners = null;
+    await this.#audit?.close();
+    this.#audit = null;
     await this.#state?.close();
     this.#state = null;
   }
@@ -367,7 +387,7 @@ class Parts {
     return new FileKeys(keys.kind === 'file' ? keys.keys : []);
   }
 
-  #events(sink: ExchangeSink): ConnectionEvents {
+  #events(sink: ExchangeSink, evidence: Evidence | null): ConnectionEvents {
     const { log } = this.settings;
     const { metrics } = this;
     return {
@@ -386,9 +406,11 @@ class Parts {
           'guardbee.reason': constant(reason),
           'network.peer.address': peer === null ? null : constant(peer),
         });
+        evidence?.connectionRefused(listener, reason, peer);
       },
       tlsFailed: (listener, peer, code) => {
         metrics.tlsHandshakeFailed(listener);
+        evidence?.tlsFailed(listener, peer, code);
         log.debug('tls.failed', 'TLS handshake failed', {
           'guardbee.listener': constant(listener),
           'network.peer.address': peer === null ? null : constant(peer),
@@ -402,8 +424,11 @@ class Parts {
           'error.type': constant(code),
         });
       },
-      unreadable: (listener, peer, scheme, reason, requestId) => {
-        sink.finished({
+      unreadable: (listener, peer, scheme, reason, requestId, send) => {
+        const recorded = sink.finished({
+          stage: 'over',
+          granted: false,
+          upgrade: false,
           requestId,
           startedAtMs: Date.now(),
           durationMs: 0,
@@ -429,6 +454,8 @@ class Parts {
           bytesOut: 0,
           stream: 'none',
         });
+        if (recorded === null) send();
+        else void recorded.then(send);
       },
     };
   }
@@ -504,6 +531,7 @@ class Parts {
           detail: constant(expired.length > 0 ? `expired: ${expired.map(([name]) => name).join(', ')}` : 'valid'),
         },
         ...kept,
+        ...(this.#audit === null ? [] : [this.#audit.readiness()]),
         ...[...this.#jwks].map(([name, { state }]) => keysCheck(name, state)),
         {
           name: 'draining',

@@ -21,6 +21,10 @@ export type Outcome =
  * `host`, `userAgent`) is raw here: `observe/` is the only reader, and cleans before it writes.
  */
 export interface ExchangeRecord {
+  /** `underway`: `outcome` is what it is so far, and status, times and bytes are not known yet. */
+  readonly stage: 'underway' | 'over';
+  /** What it was about to do was recorded before it did. */
+  readonly granted: boolean;
   readonly requestId: string;
   readonly startedAtMs: number;
   readonly durationMs: number;
@@ -32,6 +36,8 @@ export interface ExchangeRecord {
   readonly path: string;
   readonly query: string | null;
   readonly host: string | null;
+  /** It asks for a WebSocket. */
+  readonly upgrade: boolean;
   readonly userAgent: string | null;
   readonly peer: string;
   /** After trusted proxies; null where it was not established. */

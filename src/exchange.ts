@@ -36,10 +36,12 @@ export interface Answer {
   onClose: ((flushed: boolean) => void) | null;
 }
 
-/** Told when an exchange becomes a long stream, and when it ends; never in the way of either. */
+/** Told when an exchange becomes a long stream, and when it ends. */
 export interface ExchangeSink {
-  opened(listener: string, kind: 'sse' | 'ws'): void;
-  finished(record: ExchangeRecord): void;
+  /** `stream` says which. Its end is told later. */
+  opened(record: ExchangeRecord): void;
+  /** What is returned is waited for before an answer of ours leaves. Null: nothing need be. */
+  finished(record: ExchangeRecord): Promise<void> | null;
 }
 
 /** A Node timer set for longer fires at once: https://nodejs.org/api/timers.html#settimeoutcallback-delay-args */
@@ -81,6 +83,7 @@ export class Exchange {
   #decision: Permit | Refusal | null = null;
   #known: Known | null = null;
   #finished = false;
+  #granted = false;
   #status = 0;
   #upstreamTicks: number | null = null;
   #stream: 'none' | 'sse' | 'ws' = 'none';
@@ -201,9 +204,9 @@ export class Exchange {
     this.#requestId = known.requestId ?? this.#requestId;
   }
 
-  /** A page of our own is the answer. */
-  answeredBy(page: OwnPage, status: number): void {
-    this.#finish({ kind: 'answered', by: page }, status);
+  /** A page of our own is the answer. @param send sends it, when the record of it is where it must be */
+  answeredBy(page: OwnPage, status: number, send: () => void): void {
+    afterwards(this.#finish({ kind: 'answered', by: page }, status), send);
   }
 
   /** The first byte of the upstream's answer is here. */
@@ -216,37 +219,55 @@ export class Exchange {
   becomes(kind: 'sse' | 'ws'): void {
     if (this.#finished || this.#stream !== 'none') return;
     this.#stream = kind;
-    this.#sink.opened(this.listener.name, kind);
+    this.#sink.opened(this.soFar);
+    this.#granted = true;
   }
 
   permitted(): void {
-    this.#finish({ kind: 'permitted' }, this.#status);
+    void this.#finish({ kind: 'permitted' }, this.#status);
   }
 
-  denied(reason: DenialReason): void {
-    this.#finish({ kind: 'denied', reason }, DENIALS[reason].status);
+  /** @param send sends the refusal, when the record of it is where it must be */
+  denied(reason: DenialReason, send: () => void): void {
+    afterwards(this.#finish({ kind: 'denied', reason }, DENIALS[reason].status), send);
   }
 
   failed(reason: FailureReason): void {
     const sent = this.answer.headSent && this.#status !== 0;
-    this.#finish({ kind: 'failed', reason }, sent ? this.#status : FAILURES[reason].status);
+    void this.#finish({ kind: 'failed', reason }, sent ? this.#status : FAILURES[reason].status);
   }
 
-  #finish(outcome: Outcome, status: number): void {
-    if (this.#finished) return;
+  /** What it is about to do has been recorded. */
+  recorded(): void {
+    this.#granted = true;
+  }
+
+  /** What is known before it is over. */
+  get soFar(): ExchangeRecord {
+    return this.#record('underway', { kind: 'permitted' }, this.#status);
+  }
+
+  #finish(outcome: Outcome, status: number): Promise<void> | null {
+    if (this.#finished) return null;
     this.#finished = true;
     this.#stopWaiting();
     if (this.#afterwards !== null) {
       for (const call of this.#afterwards) call();
       this.#afterwards = null;
     }
+    return this.#sink.finished(this.#record('over', outcome, status));
+  }
+
+  #record(stage: ExchangeRecord['stage'], outcome: Outcome, status: number): ExchangeRecord {
     const message = this.#message;
     const decision = this.#decision;
     const route: Route | null = decision?.route ?? null;
     const invalid = decision?.allow === false ? (decision.particulars?.invalid ?? null) : null;
     const target = this.#raw.target;
     const mark = target.indexOf('?');
-    this.#sink.finished({
+    return {
+      stage,
+      granted: this.#granted,
       requestId: this.requestId,
       startedAtMs: this.startedAtMs,
       durationMs: this.#clock.ticks() - this.#startedTicks,
@@ -260,6 +281,7 @@ export class Exchange {
         (mark === -1 ? target : target.slice(0, mark)),
       query: message === null ? (mark === -1 ? null : target.slice(mark + 1)) : message.target.query,
       host: message?.authority.text ?? null,
+      upgrade: message?.webSocket != null,
       userAgent: message?.userAgent ?? null,
       peer: this.peer,
       client:
@@ -279,6 +301,12 @@ export class Exchange {
       bytesIn: this.bytesIn,
       bytesOut: this.bytesOut,
       stream: this.#stream,
-    });
+    };
   }
+}
+
+function afterwards(recorded: Promise<void> | null, send: () => void): void {
+  if (recorded === null) send();
+  // Never rejects: what could not be recorded is the sink's to say.
+  else void recorded.then(send);
 }

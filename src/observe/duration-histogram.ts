@@ -36,11 +36,12 @@ export class DurationHistogram {
     const lines = [`# HELP ${this.#name} ${this.#help}`, `# TYPE ${this.#name} histogram`];
     for (const { labels, series } of all) {
       const shared = this.#labels.map((name, index) => `${name}="${escapeLabel(labels[index] ?? '')}"`).join(',');
+      const before = shared === '' ? '' : `${shared},`;
       let count = 0;
       for (const [index, inBucket] of series.buckets.entries()) {
         count += inBucket;
         const bound = BOUNDS[index];
-        lines.push(`${this.#name}_bucket{${shared},le="${bound === undefined ? '+Inf' : String(bound)}"} ${count}`);
+        lines.push(`${this.#name}_bucket{${before}le="${bound === undefined ? '+Inf' : String(bound)}"} ${count}`);
       }
       lines.push(`${this.#name}_sum{${shared}} ${series.sum}`, `${this.#name}_count{${shared}} ${count}`);
     }

@@ -62,6 +62,8 @@ export class Log {
   readonly colours: boolean;
   readonly #redactor: Redactor;
   readonly #sink: LineSink;
+  /** Where the log is a file; the file has everything. */
+  readonly #standardOutput: LineSink | null;
   readonly #json: Logger;
   #written = '';
   #level: LogLevel;
@@ -88,15 +90,18 @@ export class Log {
         },
       },
     );
+    const lost = (lines: number): string =>
+      this.#line('warn', 'log.lines_lost', `${lines} log lines were lost: they could not be written in time`, {
+        'guardbee.lines_lost': lines,
+      });
     this.#sink = new LineSink({
       target: settings.file === null ? { fd: stream.fd } : { file: settings.file },
       ...(terminal ? AT_ONCE : BATCHED),
       ...timings,
-      lost: (lines) =>
-        this.#line('warn', 'log.lines_lost', `${lines} log lines were lost: they could not be written in time`, {
-          'guardbee.lines_lost': lines,
-        }),
+      lost,
     });
+    this.#standardOutput =
+      settings.file === null ? null : new LineSink({ target: { fd: stream.fd }, ...BATCHED, ...timings, lost });
   }
 
   get level(): LogLevel {
@@ -142,6 +147,16 @@ export class Log {
     this.#say('error', event, msg, fields);
   }
 
+  /**
+   * What is said whatever the level, and on standard output too where the log is a file: whoever keeps that elsewhere
+   * has it from there.
+   */
+  evidence(event: string, msg: string, fields: LogFields): void {
+    const line = this.#line('info', event, msg, fields);
+    this.#sink.write(line);
+    this.#standardOutput?.write(line);
+  }
+
   /** What of an error may be logged: its code or name, and its message without secrets. Never its stack. */
   errorFields(error: unknown): LogFields {
     return this.#redactor.redactError(error);
@@ -161,11 +176,12 @@ export class Log {
   /** Begins to write what is held back. */
   flush(): void {
     this.#sink.flush();
+    this.#standardOutput?.flush();
   }
 
   /** Writes what is held back, waiting for a slow reader no longer than `patienceMs`, and ends the log. */
-  close(patienceMs?: number): Promise<void> {
-    return this.#sink.close(patienceMs);
+  async close(patienceMs?: number): Promise<void> {
+    await Promise.all([this.#sink.close(patienceMs), this.#standardOutput?.close(patienceMs)]);
   }
 
   #say(level: LogLevel, event: string, msg: string, fields: LogFields | undefined): void {

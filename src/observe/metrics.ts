@@ -5,15 +5,16 @@
  * start and 10 MB, and many a guardbee is never scraped.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
-import type * as Prometheus from 'prom-client';
-import type { Counter, Gauge, Registry } from 'prom-client';
+import type { Registry } from 'prom-client';
 import type { DenialReason } from '../denial.js';
 import type { ExchangeRecord, Outcome } from '../exchange-record.js';
 import type { FailureReason } from '../failure.js';
 import type { Policy, Route } from '../policy/policy.js';
 import { DurationHistogram, DurationSeries } from './duration-histogram.js';
+import { type AuditFigures, auditDurations, registerAudit } from './audit/audit-metrics.js';
 import { METHODS } from './method.js';
 import type { ReadinessReport } from './readiness.js';
+import { Register } from './register.js';
 import { SHADOW_OUTCOMES, type ShadowOutcome } from './shadow-findings.js';
 
 export interface MetricsOptions {
@@ -144,6 +145,7 @@ export class Metrics {
   /** Null: no second policy is tried. */
   #shadow: ShadowFigures | null = null;
   #readiness: () => ReadinessReport = () => ({ checks: [] });
+  #audit: (() => AuditFigures) | null = null;
 
   constructor(options: MetricsOptions) {
     this.#options = { version: options.version, log: options.log };
@@ -159,7 +161,8 @@ export class Metrics {
       series: one.durations,
     }));
     const upstreams = [...this.#upstreams].map(([name, one]) => ({ labels: [name], series: one.answers }));
-    return `${this.#durations.text(routes)}\n${this.#answers.text(upstreams)}\n${others}`;
+    const audit = this.#audit === null ? '' : `${auditDurations(this.#audit())}\n`;
+    return `${this.#durations.text(routes)}\n${this.#answers.text(upstreams)}\n${audit}${others}`;
   }
 
   /** One exchange has ended. */
@@ -243,6 +246,11 @@ export class Metrics {
   /** @param read asked at every scrape */
   watchJwks(read: () => readonly JwksFigures[]): void {
     this.#jwks = read;
+  }
+
+  /** Asked at every scrape, and not called where no trail is written. */
+  watchAudit(read: () => AuditFigures): void {
+    this.#audit = read;
   }
 
   /** @param read bytes; asked at every scrape */
@@ -473,6 +481,7 @@ export class Metrics {
         for (const { name, status } of this.#readiness().checks) put([name], READINESS[status]);
       },
     );
+    if (this.#audit !== null) registerAudit(into, this.#audit);
     into.gauge('policy_info', 'The policy in force.', ['version'], (put) => {
       put([this.#policyVersion], 1);
     });
@@ -481,47 +490,3 @@ export class Metrics {
     });
   }
 }
-
-/** Puts metrics into a registry that are read where they are counted. */
-class Register {
-  readonly #prometheus: typeof Prometheus;
-  readonly #registry: Registry;
-
-  constructor(prometheus: typeof Prometheus, registry: Registry) {
-    this.#prometheus = prometheus;
-    this.#registry = registry;
-  }
-
-  counter(name: string, help: string, labels: readonly string[], read: Read): void {
-    const metric: Counter = new this.#prometheus.Counter({
-      name: `guardbee_${name}`,
-      help,
-      labelNames: labels,
-      registers: [this.#registry],
-      collect: () => {
-        metric.reset();
-        read((values, count) => {
-          if (labels.length === 0) metric.inc(count);
-          else metric.labels(...values).inc(count);
-        });
-      },
-    });
-  }
-
-  gauge(name: string, help: string, labels: readonly string[], read: Read): void {
-    const metric: Gauge = new this.#prometheus.Gauge({
-      name: `guardbee_${name}`,
-      help,
-      labelNames: labels,
-      registers: [this.#registry],
-      collect: () => {
-        metric.reset();
-        read((values, value) => {
-          metric.labels(...values).set(value);
-        });
-      },
-    });
-  }
-}
-
-type Read = (put: (labels: readonly string[], value: number) => void) => void;

@@ -9,6 +9,7 @@ export type ReadinessCheckName =
   | 'revocations'
   /** Those that are counted in Redis. */
   | 'limits'
+  | 'audit'
   /** The keys of an authenticator, by its name. */
   | `jwks:${string}`
   /** A second policy that is tried. */

@@ -4,20 +4,16 @@
  *
  * One request a connection: a line of JSON, answered by a line of JSON.
  */
-import { randomBytes } from 'node:crypto';
-import { type FileHandle, chmod, open, rename, unlink } from 'node:fs/promises';
-import { type Server, type Socket, connect, createServer } from 'node:net';
+import { type Socket, connect } from 'node:net';
 import * as path from 'node:path';
-import { StateError } from '../state/store.js';
+import { HeldSocket, SocketDirectory } from '../state/held-socket.js';
 import { codeOf, why } from '../state/state-directory.js';
+import { StateError } from '../state/store.js';
 
 export const CONTROL_SOCKET = 'control.sock';
 const LONGEST_REQUEST = 64 * 1024;
 const LONGEST_ANSWER = 4 * 1024 * 1024;
-const MOST_CONNECTIONS = 8;
 const PATIENCE_MS = 5000;
-/** `sun_path` of unix(7) holds 108 bytes with its end. */
-const LONGEST_SOCKET_PATH = 107;
 
 export type ControlAnswer = { readonly ok: true; readonly [key: string]: unknown } | ControlFailure;
 
@@ -33,19 +29,11 @@ export type ControlRequest = Readonly<Record<string, unknown>>;
 /** Never rejects but for a bug of ours. */
 export type ControlHandler = (request: ControlRequest) => Promise<ControlAnswer>;
 
-/** Another process lives in the state directory. */
-export class StateInUseError extends Error {
-  override readonly name = 'StateInUseError';
-}
-
 export class ControlServer {
-  readonly #server: Server;
-  readonly #directory: SocketDirectory;
-  readonly #connections = new Set<Socket>();
+  readonly #held: HeldSocket;
 
-  private constructor(server: Server, directory: SocketDirectory) {
-    this.#server = server;
-    this.#directory = directory;
+  private constructor(held: HeldSocket) {
+    this.#held = held;
   }
 
   /**
@@ -53,54 +41,29 @@ export class ControlServer {
    * @throws StateInUseError when another process answers there; StateError when there can be no socket
    */
   static async open(dir: string, handler: ControlHandler): Promise<ControlServer> {
-    const directory = await SocketDirectory.open(dir);
-    try {
-      for (let attempt = 0; attempt < 5; attempt += 1) {
-        const made = await listen(directory.path(CONTROL_SOCKET));
-        if (made !== null) {
-          const control = new ControlServer(made, directory);
-          made.on('connection', (socket) => {
-            control.#serve(socket, handler);
-          });
-          // The descriptor of the directory is in its path.
-          await chmod(directory.path(CONTROL_SOCKET), 0o600);
-          return control;
-        }
-        await clearAway(directory);
-      }
-      throw new StateInUseError(inUse(dir));
-    } catch (error) {
-      await directory.close();
-      if (error instanceof StateInUseError || error instanceof StateError) throw error;
-      throw new StateError(`the control socket in ${dir} cannot be made: ${why(error)}`);
-    }
+    const inUse = `another guardbee runs with the state directory ${dir}; give each its own with state: { dir: PATH }`;
+    const held = await HeldSocket.open(dir, CONTROL_SOCKET, inUse, (socket) => {
+      serve(socket, handler);
+    });
+    return new ControlServer(held);
   }
 
   /** Ends all connections; the socket is gone when it resolves. */
   async close(): Promise<void> {
-    await new Promise<void>((resolve) => {
-      this.#server.close(() => {
-        resolve();
-      });
-      for (const socket of this.#connections) socket.destroy();
-    });
-    await this.#directory.close();
+    await this.#held.close();
   }
+}
 
-  #serve(socket: Socket, handler: ControlHandler): void {
-    this.#connections.add(socket);
-    socket.once('close', () => this.#connections.delete(socket));
-    socket.on('error', () => socket.destroy());
-    socket.setTimeout(PATIENCE_MS, () => socket.destroy());
-    readLine(socket, LONGEST_REQUEST)
-      .then(async (line) => {
-        const request = line === null ? null : parseObject(line);
-        const answer: ControlAnswer =
-          request === null ? { ok: false, error: 'this is no request' } : await handler(request);
-        socket.end(`${JSON.stringify(answer)}\n`);
-      })
-      .catch(() => socket.destroy());
-  }
+function serve(socket: Socket, handler: ControlHandler): void {
+  socket.setTimeout(PATIENCE_MS, () => socket.destroy());
+  readLine(socket, LONGEST_REQUEST)
+    .then(async (line) => {
+      const request = line === null ? null : parseObject(line);
+      const answer: ControlAnswer =
+        request === null ? { ok: false, error: 'this is no request' } : await handler(request);
+      socket.end(`${JSON.stringify(answer)}\n`);
+    })
+    .catch(() => socket.destroy());
 }
 
 /**
@@ -109,7 +72,7 @@ export class ControlServer {
 export async function askControl(dir: string, request: ControlRequest): Promise<ControlAnswer | null> {
   let directory: SocketDirectory;
   try {
-    directory = await SocketDirectory.open(dir);
+    directory = await SocketDirectory.open(dir, CONTROL_SOCKET);
   } catch (error) {
     if (codeOf(error) === 'ENOENT') return null;
     throw new StateError(`the state directory ${dir} cannot be opened: ${why(error)}`);
@@ -180,104 +143,5 @@ function parseObject(line: string): ControlRequest | null {
     return typeof value === 'object' && value !== null && !Array.isArray(value) ? (value as ControlRequest) : null;
   } catch {
     return null;
-  }
-}
-
-/** Null: something is there already. Binding is what the kernel lets only one process do. */
-async function listen(socketPath: string): Promise<Server | null> {
-  const server = createServer({ pauseOnConnect: false });
-  server.maxConnections = MOST_CONNECTIONS;
-  return await new Promise((resolve, reject) => {
-    server.once('error', (error) => {
-      if (codeOf(error) === 'EADDRINUSE') resolve(null);
-      else reject(error);
-    });
-    server.once('listening', () => {
-      server.removeAllListeners('error');
-      // A connection that could not be accepted is its caller's to repeat.
-      server.on('error', () => undefined);
-      resolve(server);
-    });
-    // Nobody else may connect, not even until the mode is set.
-    const before = process.umask(0o177);
-    try {
-      server.listen({ path: socketPath });
-    } finally {
-      process.umask(before);
-    }
-  });
-}
-
-/** Takes a socket out of the way that nobody answers. @throws StateInUseError when somebody does */
-async function clearAway(directory: SocketDirectory): Promise<void> {
-  if (await answers(directory.path(CONTROL_SOCKET))) throw new StateInUseError(inUse(directory.name));
-  const aside = `${CONTROL_SOCKET}.${randomBytes(6).toString('hex')}`;
-  try {
-    await rename(directory.path(CONTROL_SOCKET), directory.path(aside));
-  } catch (error) {
-    if (codeOf(error) === 'ENOENT') return;
-    throw error;
-  }
-  // Another start may have replaced the dead one in between: then it was a live one that was moved.
-  if (await answers(directory.path(aside))) {
-    await rename(directory.path(aside), directory.path(CONTROL_SOCKET));
-    throw new StateInUseError(inUse(directory.name));
-  }
-  await unlink(directory.path(aside));
-}
-
-async function answers(socketPath: string): Promise<boolean> {
-  const socket = connect(socketPath);
-  try {
-    return await new Promise<boolean>((resolve, reject) => {
-      socket.once('connect', () => {
-        resolve(true);
-      });
-      socket.once('error', (error) => {
-        const code = codeOf(error);
-        if (code === 'ECONNREFUSED' || code === 'ENOENT') resolve(false);
-        // Its queue is full: somebody listens.
-        else if (code === 'EAGAIN') resolve(true);
-        else reject(error);
-      });
-    });
-  } finally {
-    socket.destroy();
-  }
-}
-
-function inUse(dir: string): string {
-  return `another guardbee runs with the state directory ${dir}; give each its own with state: { dir: PATH }`;
-}
-
-/**
- * A directory whose sockets can be named however long its path is: by a descriptor of it, where the path would not fit
- * into a socket's address (Linux).
- */
-class SocketDirectory {
-  readonly name: string;
-  readonly #handle: FileHandle | null;
-
-  private constructor(name: string, handle: FileHandle | null) {
-    this.name = name;
-    this.#handle = handle;
-  }
-
-  static async open(name: string): Promise<SocketDirectory> {
-    // The name that a dead socket is moved to is longer than that of the living.
-    const longest = Buffer.byteLength(path.join(name, `${CONTROL_SOCKET}.${'0'.repeat(12)}`));
-    if (longest <= LONGEST_SOCKET_PATH) return new SocketDirectory(name, null);
-    if (process.platform !== 'linux') {
-      throw new StateError(`the path of the state directory is too long for a socket: ${name}`);
-    }
-    return new SocketDirectory(name, await open(name, 'r'));
-  }
-
-  path(file: string): string {
-    return path.join(this.#handle === null ? this.name : `/proc/self/fd/${String(this.#handle.fd)}`, file);
-  }
-
-  async close(): Promise<void> {
-    await this.#handle?.close();
   }
 }

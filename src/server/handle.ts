@@ -1,7 +1,8 @@
 import { randomUUID } from 'node:crypto';
+import type { ExchangeRecord } from '../exchange-record.js';
 import { type Answer, type Clock, Exchange, type ExchangeSink } from '../exchange.js';
 import { isOwnPath } from '../gate/admit.js';
-import type { Decision } from '../gate/authorize.js';
+import type { Decision, Permit } from '../gate/authorize.js';
 import { isPreflight } from '../gate/cors.js';
 import { type Means, decide } from '../gate/decide.js';
 import { type RawHead, hasBody, readMessage } from '../http/message.js';
@@ -30,12 +31,25 @@ export interface Surroundings {
   readonly sessionPages?: SessionPages;
   /** Decides everything a second time, to no effect; left out where nothing is tried. */
   readonly shadow?: Pick<Shadow, 'heard' | 'settled'>;
+  /** Records what is about to be done; null where nobody wants it recorded. */
+  readonly witness: Witness | null;
   /** Answers those that are refused, some of them late. */
   readonly denials: Pick<SlowDenials, 'answer'>;
   /** True once the process is on its way out. */
   draining(): boolean;
   /** A throw on the way of a request: a bug of ours. The message is redacted by the log. */
   broke(error: unknown, requestId: string): void;
+}
+
+/** What is not on record does not happen, where the policy says so. */
+export interface Witness {
+  /** Whether anything goes on at present. */
+  readonly accepts: boolean;
+  /**
+   * Whether this may go on, at once or when it is known.
+   * @param unsafe it may change something, or opens a stream whose end may be far away
+   */
+  before(record: ExchangeRecord, unsafe: boolean): boolean | Promise<boolean>;
 }
 
 /**
@@ -84,6 +98,10 @@ export function handle(
     if (isOwnPath(listener, read.message)) {
       around.shadow?.settled(exchange, null);
       if (around.sessionPages === undefined) throw new TypeError('nobody answers for the pages of sessions');
+      if (around.witness?.accepts === false) {
+        respond.denial(exchange, 'audit_unavailable', []);
+        return;
+      }
       around.sessionPages.serve(exchange, read.message, caller).catch((error: unknown) => {
         fail(exchange, error, around);
       });
@@ -152,6 +170,39 @@ function settle(exchange: Exchange, decision: Decision, upgrading: UpgradingClie
     });
     return;
   }
+  const { witness } = around;
+  if (witness === null) {
+    goOn(exchange, decision, upgrading, around);
+    return;
+  }
+  const unsafe = isUnsafe(decision);
+  const recorded = witness.before(exchange.soFar, unsafe);
+  if (unsafe) exchange.recorded();
+  if (recorded === true) goOn(exchange, decision, upgrading, around);
+  else if (recorded === false) respond.denial(exchange, 'audit_unavailable', []);
+  else {
+    recorded
+      .then((written) => {
+        // The client may have gone meanwhile.
+        if (exchange.finished) return;
+        const still = stillGood(decision, around);
+        if (!written) respond.denial(exchange, 'audit_unavailable', []);
+        else if (still.allow) goOn(exchange, still, upgrading, around);
+        else respond.denial(exchange, still.reason, still.route?.authenticators ?? []);
+      })
+      .catch((error: unknown) => {
+        fail(exchange, error, around);
+      });
+  }
+}
+
+/** It may change something (RFC 9110 §9.2.1), or it is a WebSocket, through which anything may be asked. */
+function isUnsafe({ admission, route }: Permit): boolean {
+  const { method, webSocket } = admission.message;
+  return !route.safe || webSocket !== null || !(method === 'GET' || method === 'HEAD' || method === 'OPTIONS');
+}
+
+function goOn(exchange: Exchange, decision: Permit, upgrading: UpgradingClient | null, around: Surroundings): void {
   if (decision.identity !== null) around.open.add(exchange, decision.identity);
   if (upgrading === null) forward(exchange, decision, around.upstreams, respond, around.means.owners);
   else tunnel(exchange, decision, upgrading, around.upstreams, respond);

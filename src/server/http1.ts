@@ -18,7 +18,13 @@ const MOST_EARLY_BYTES = 64 * 1024;
 export interface Http1Hooks {
   peerOf(socket: Duplex): Caller | null;
   /** A head that could not be read as HTTP: there is no request, but there is something to say of it. */
-  unreadable(peer: Caller | null, scheme: 'http' | 'https', reason: DenialReason, requestId: string): void;
+  unreadable(
+    peer: Caller | null,
+    scheme: 'http' | 'https',
+    reason: DenialReason,
+    requestId: string,
+    send: () => void,
+  ): void;
 }
 
 /** Limits and timeouts of an HTTP/1 server, for every listener that has one. */
@@ -215,14 +221,15 @@ export function refuseUnreadable(
   }
   const reason = unreadableReason(error.code);
   const requestId = crypto.randomUUID();
-  hooks.unreadable(hooks.peerOf(socket), scheme, reason, requestId);
   const answer = denialAnswer(reason, requestId);
   const head = [`HTTP/1.1 ${String(answer.status)} Refused`];
   for (let i = 0; i < answer.fields.length; i += 2)
     head.push(`${answer.fields[i] ?? ''}: ${answer.fields[i + 1] ?? ''}`);
   head.push('connection: close', '', '');
   socket.on('error', () => undefined);
-  socket.end(Buffer.concat([Buffer.from(head.join('\r\n'), 'latin1'), answer.body]));
+  hooks.unreadable(hooks.peerOf(socket), scheme, reason, requestId, () => {
+    socket.end(Buffer.concat([Buffer.from(head.join('\r\n'), 'latin1'), answer.body]));
+  });
   // A parser that failed stays failed. One that did not, because the head was late, might yet read a request.
   if (error.code?.startsWith('HPE_') !== true) {
     socket.once('finish', () => {

@@ -33,6 +33,8 @@ export interface ConnectionEvents {
     scheme: 'http' | 'https',
     reason: DenialReason,
     requestId: string,
+    /** Answers, when what is to be recorded of it is. */
+    send: () => void,
   ): void;
 }
 
@@ -82,8 +84,8 @@ export async function openListener(
   const scheme = tls === null ? 'http' : 'https';
   const hooks: Http1Hooks = {
     peerOf,
-    unreadable: (peer, at, reason, requestId) => {
-      events.unreadable(listener.name, peer, at, reason, requestId);
+    unreadable: (peer, at, reason, requestId, send) => {
+      events.unreadable(listener.name, peer, at, reason, requestId, send);
     },
   };
   const http =

@@ -21,11 +21,13 @@ export function servePreflight(exchange: Exchange, message: Message, caller: Cal
   const fields = answerPreflight(cors, message);
   if (fields === null) {
     // Nothing in it tells the page who may: an answer without the fields is a refusal to every browser.
-    exchange.denied('cors_refused');
-    const answer = denialAnswer('cors_refused', exchange.requestId);
-    exchange.answer.sendWhole(answer.status, [...answer.fields, 'vary', 'Origin'], answer.body);
+    exchange.denied('cors_refused', () => {
+      const answer = denialAnswer('cors_refused', exchange.requestId);
+      exchange.answer.sendWhole(answer.status, [...answer.fields, 'vary', 'Origin'], answer.body);
+    });
     return;
   }
-  exchange.answeredBy('preflight', 204);
-  exchange.answer.sendWhole(204, [...fields, 'x-request-id', exchange.requestId], Buffer.alloc(0));
+  exchange.answeredBy('preflight', 204, () => {
+    exchange.answer.sendWhole(204, [...fields, 'x-request-id', exchange.requestId], Buffer.alloc(0));
+  });
 }

@@ -30,10 +30,11 @@ export function redirectServer(listener: RedirectListener, around: Surroundings,
     if (!read.ok || around.draining()) {
       const requestId = randomUUID();
       const reason = read.ok ? 'draining' : read.reason;
-      hooks.unreadable(hooks.peerOf(request.socket), 'http', reason, requestId);
-      const refusal = denialAnswer(reason, requestId);
-      response.writeHead(refusal.status, [...refusal.fields, 'connection', 'close']);
-      response.end(refusal.body);
+      hooks.unreadable(hooks.peerOf(request.socket), 'http', reason, requestId, () => {
+        const refusal = denialAnswer(reason, requestId);
+        response.writeHead(refusal.status, [...refusal.fields, 'connection', 'close']);
+        response.end(refusal.body);
+      });
       return;
     }
     const asked = read.message.authority.name;

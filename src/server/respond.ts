@@ -121,10 +121,11 @@ export const respond: Respond = {
     asked: readonly Authenticator[],
     particulars: Particulars | null = null,
   ): void {
-    exchange.denied(reason);
-    if (DENIALS[reason].status === 401 && sendLoginInstead(exchange, asked)) return;
-    const answer = deadlineAnswer(reason, exchange) ?? denialAnswer(reason, exchange.requestId, asked, particulars);
-    exchange.answer.sendWhole(answer.status, shared(exchange, answer.fields), answer.body);
+    exchange.denied(reason, () => {
+      if (DENIALS[reason].status === 401 && sendLoginInstead(exchange, asked)) return;
+      const answer = deadlineAnswer(reason, exchange) ?? denialAnswer(reason, exchange.requestId, asked, particulars);
+      exchange.answer.sendWhole(answer.status, shared(exchange, answer.fields), answer.body);
+    });
   },
   failure(exchange: Exchange, reason: FailureReason): void {
     exchange.failed(reason);

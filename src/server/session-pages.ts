@@ -228,10 +228,11 @@ export class SessionPages {
 
   #done({ exchange, html }: Asking, page: OwnPage, next: string, cookie: string): void {
     const status = html ? 303 : 204;
-    exchange.answeredBy(page, status);
-    const fields = ['cache-control', 'no-store', 'set-cookie', cookie, 'x-request-id', exchange.requestId];
-    if (html) fields.push('location', next, 'content-length', '0');
-    exchange.answer.sendWhole(status, fields, Buffer.alloc(0));
+    exchange.answeredBy(page, status, () => {
+      const fields = ['cache-control', 'no-store', 'set-cookie', cookie, 'x-request-id', exchange.requestId];
+      if (html) fields.push('location', next, 'content-length', '0');
+      exchange.answer.sendWhole(status, fields, Buffer.alloc(0));
+    });
   }
 
   /** People see the page again, programs a problem document. */
@@ -246,16 +247,18 @@ export class SessionPages {
       refuse(exchange, reason, [], asking.settings);
       return;
     }
-    exchange.denied(reason);
     const { status, title } = DENIALS[reason];
     // One text for every credential that is not good: it never tells whether there is such a user.
     const alert = status === 401 ? 'That did not work. Check what you entered, and try again.' : `${title}.`;
-    sendPage(exchange, asking.settings, status, next, alert, null);
+    exchange.denied(reason, () => {
+      sendPage(exchange, asking.settings, status, next, alert, null);
+    });
   }
 
   #page(asking: Asking, status: number, page: OwnPage, next: string, alert: string | null, who: string | null): void {
-    asking.exchange.answeredBy(page, status);
-    sendPage(asking.exchange, asking.settings, status, next, alert, who);
+    asking.exchange.answeredBy(page, status, () => {
+      sendPage(asking.exchange, asking.settings, status, next, alert, who);
+    });
   }
 }
 
@@ -306,7 +309,8 @@ function refuse(
   more: readonly string[] = [],
   settings: SessionSettings | null = null,
 ): void {
-  exchange.denied(reason);
-  const answer = denialAnswer(reason, exchange.requestId, settings?.loginWith ?? []);
-  exchange.answer.sendWhole(answer.status, [...answer.fields, ...more], answer.body);
+  exchange.denied(reason, () => {
+    const answer = denialAnswer(reason, exchange.requestId, settings?.loginWith ?? []);
+    exchange.answer.sendWhole(answer.status, [...answer.fields, ...more], answer.body);
+  });
 }

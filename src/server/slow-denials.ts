@@ -102,7 +102,7 @@ export class SlowDenials {
     exchange.answer.onClose = () => {
       forget();
       // Whoever leaves before the answer has failed all the same, and the log must say so.
-      exchange.denied(refusal.reason);
+      exchange.denied(refusal.reason, () => undefined);
     };
   }
 }

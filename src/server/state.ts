@@ -7,7 +7,8 @@ import { PolicyLimits, keepsQuotas } from '../state/limits.js';
 import { PolicyRevocations, storesNeeded } from '../state/revocations.js';
 import { ensureStateDirectory } from '../state/state-directory.js';
 import { StateError, type StoreNotice } from '../state/store.js';
-import { ControlServer, StateInUseError } from './control.js';
+import { StateInUseError } from '../state/held-socket.js';
+import { ControlServer } from './control.js';
 
 /**
  * What outlives a request, as the running program has it: the state directory, which is this process's alone while it

@@ -52,6 +52,9 @@ export const ALICE: Identity = {
 
 /** An ordinary request that was answered. */
 export const EXCHANGE: ExchangeRecord = {
+  stage: 'over',
+  granted: false,
+  upgrade: false,
   requestId: '0b6f1c1e-9a4b-4f0e-8f3a-5b1c2d3e4f50',
   startedAtMs: Date.UTC(2026, 6, 29, 12, 0, 0, 5),
   durationMs: 3.25,

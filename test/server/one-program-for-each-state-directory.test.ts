@@ -3,7 +3,8 @@ import { existsSync, mkdirSync, readdirSync, statSync, writeFileSync } from 'nod
 import { connect } from 'node:net';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { ControlServer, StateInUseError, askControl } from '../../src/server/control.js';
+import { ControlServer, askControl } from '../../src/server/control.js';
+import { StateInUseError } from '../../src/state/held-socket.js';
 import { RecordingUpstream } from '../support/recording-upstream.js';
 import { startGuard } from '../support/guard.js';
 import { runGuardbee, startGuardbee } from '../support/process.js';

@@ -155,7 +155,14 @@ async function listening(
     null,
     {
       upstreams,
-      sink: { opened: nothing, finished: (record) => records.push(record) },
+      sink: {
+        opened: nothing,
+        finished: (record) => {
+          records.push(record);
+          return null;
+        },
+      },
+      witness: null,
       clock: { now: () => Date.now(), ticks: () => performance.now() },
       means: { ...MEANS_OF_POLICY, prove: () => ({ ok: true, identity, carrier: 'authorization', fingerprint: null }) },
       open: underway,

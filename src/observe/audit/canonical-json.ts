@@ -1,11 +1,6 @@
 /** A value of the records: JSON without fractions. */
 export type CanonicalValue =
-  | string
-  | number
-  | boolean
-  | null
-  | readonly CanonicalValue[]
-  | { readonly [name: string]: CanonicalValue };
+  string | number | boolean | null | readonly CanonicalValue[] | { readonly [name: string]: CanonicalValue };
 
 /**
  * The one way to write a value (RFC 8785, JCS): members in the order of their UTF-16 code units, no white space,

@@ -123,7 +123,8 @@ export const ANSWERED_AS: Readonly<Record<OwnPage, AuditEvent | null>> = Object.
 });
 
 /** What a route says its requests are. */
-export const ROUTE_AS: Readonly<Record<Exclude<AuditedAs, 'denials_only'>, AuditEvent>> = Object.freeze({
+export const ROUTE_AS: Readonly<Record<AuditedAs, AuditEvent | null>> = Object.freeze({
+  denials_only: null,
   inference: 'inference_executed',
   model_access: 'model_accessed',
   data_deletion: 'data_deleted',

@@ -1,0 +1,343 @@
+import { randomBytes } from 'node:crypto';
+import * as path from 'node:path';
+import type { AuditSettings } from '../../policy/policy.js';
+import { HeldSocket } from '../../state/held-socket.js';
+import { ensureStateDirectory, readStateFile, replaceStateFile } from '../../state/state-directory.js';
+import { StateError } from '../../state/store.js';
+import { DurationSeries } from '../duration-histogram.js';
+import { timestamp } from '../timestamp.js';
+import type { CanonicalValue } from './canonical-json.js';
+import { type Entry, GENESIS, writeRecord } from './record.js';
+import { type Found, recover } from './recover.js';
+import { SegmentWriter } from './segment-writer.js';
+import { WRITER_SOCKET, segmentName } from './segments.js';
+import { KEY_FOLDER, SigningKey } from './signing-key.js';
+
+const HEAD_FILE = 'head.json';
+/** A clock that is set back by less is a clock that is kept right. */
+const CLOCK_TOLERANCE_MS = 1_000;
+
+/** Where the chain stands: whoever has it can tell later that nothing before it is missing. */
+export interface Head {
+  readonly chain: string;
+  readonly seq: number;
+  readonly hash: string;
+  readonly time: string;
+}
+
+export interface TrailNotices {
+  /** A checkpoint is on the disk. */
+  checkpoint(head: Head): void;
+  failing(code: string): void;
+  recovered(): void;
+  /** What the start found that should not be. */
+  found(what: 'torn' | 'tail_missing' | 'head_unwritten', message: string): void;
+}
+
+export interface TrailInit {
+  readonly settings: AuditSettings;
+  readonly stateDir: string;
+  /** Version of the policy that records are made under. */
+  readonly policy: string;
+  readonly notices: TrailNotices;
+  readonly now?: () => number;
+  readonly patienceMs?: number;
+}
+
+/**
+ * The trail of one directory: the only writer of its chain. Sequence and hash are given at once, in the order in which
+ * things happened; the disk follows.
+ */
+export class AuditTrail {
+  /** How long batches took to be on the disk. */
+  readonly syncs = new DurationSeries();
+  readonly #settings: AuditSettings;
+  readonly #stateDir: string;
+  readonly #notices: TrailNotices;
+  readonly #now: () => number;
+  readonly #key: SigningKey;
+  readonly #lock: HeldSocket;
+  readonly #writer: SegmentWriter;
+  readonly #chain: string;
+  #policy: string;
+  #seq: number;
+  #prev: string;
+  #timeMs: number;
+  #segment: { readonly file: string; readonly day: string; bytes: number } | null;
+  #sealed: boolean;
+  #sinceCheckpoint = 0;
+  readonly #checkpoints: Head[] = [];
+  #head: Head | null = null;
+  #keeping: Promise<void> = Promise.resolve();
+  readonly #timer: NodeJS.Timeout;
+  #lost = { count: 0, since: 0, until: 0 };
+  #lostInAll = 0;
+  #closed = false;
+
+  private constructor(init: TrailInit, key: SigningKey, lock: HeldSocket, found: Found | null) {
+    const { settings, notices } = init;
+    this.#settings = settings;
+    this.#stateDir = init.stateDir;
+    this.#notices = notices;
+    this.#now = init.now ?? Date.now;
+    this.#policy = init.policy;
+    this.#key = key;
+    this.#lock = lock;
+    this.#chain = found?.last.chain ?? randomBytes(16).toString('hex');
+    this.#seq = found?.last.seq ?? 0;
+    this.#prev = found?.last.hash ?? GENESIS;
+    this.#timeMs = found === null ? Number.NEGATIVE_INFINITY : Date.parse(found.last.time);
+    this.#segment = found === null ? null : { file: found.segment.file, day: found.segment.day, bytes: found.bytes };
+    this.#sealed = found?.last.event === 'segment_sealed';
+    this.#writer = new SegmentWriter(
+      {
+        dir: settings.dir,
+        minFreeBytes: settings.minFreeBytes,
+        ...(init.patienceMs === undefined ? {} : { patienceMs: init.patienceMs }),
+      },
+      found === null ? null : { file: found.segment.file, length: found.bytes },
+      this.#seq,
+      {
+        synced: (seq, seconds) => {
+          this.syncs.observe(seconds);
+          this.#synced(seq);
+        },
+        failing: (code) => {
+          notices.failing(code);
+        },
+        recovered: () => {
+          this.#sayWhatWasLost();
+          notices.recovered();
+        },
+      },
+    );
+    this.#timer = setInterval(() => {
+      if (this.#sinceCheckpoint > 0) this.checkpoint();
+    }, settings.checkpointMs);
+    this.#timer.unref();
+  }
+
+  /** @throws StateInUseError when another process writes there; StateError */
+  static async open(init: TrailInit): Promise<AuditTrail> {
+    const { dir } = init.settings;
+    await ensureStateDirectory(dir);
+    const inUse = `another guardbee writes the audit trail in ${dir}; give each its own with audit: { dir: PATH }`;
+    const lock = await HeldSocket.open(dir, WRITER_SOCKET, inUse, (socket) => socket.destroy());
+    try {
+      const key = await SigningKey.open(init.stateDir, dir);
+      const found = await recover(dir);
+      const trail = new AuditTrail(init, key, lock, found);
+      await trail.#begin(found);
+      return trail;
+    } catch (error) {
+      await lock.close();
+      throw error;
+    }
+  }
+
+  /** The last checkpoint that is on the disk; null before the first. */
+  get head(): Head | null {
+    return this.#head;
+  }
+
+  get sequence(): number {
+    return this.#seq;
+  }
+
+  /** Records that are not on the disk yet. */
+  get waiting(): number {
+    return this.#writer.waiting;
+  }
+
+  /** Records that memory had no room for while the disk took none, since the start. */
+  get lost(): number {
+    return this.#lostInAll;
+  }
+
+  /** Why nothing can be recorded at present; null: it can. */
+  get trouble(): string | null {
+    return this.#writer.trouble;
+  }
+
+  /** After a reload: of records from here on. */
+  set policy(version: string) {
+    this.#policy = version;
+  }
+
+  /**
+   * Adds a record to the chain. @param urgent somebody waits for it to be on the disk
+   * @returns its sequence number; null: there was no room, which is counted and said in the chain
+   */
+  add(entry: Entry, urgent = false): number | null {
+    if (this.#closed) return null;
+    const nowMs = this.#now();
+    if (this.#writer.full) {
+      this.#lose(nowMs);
+      return null;
+    }
+    this.#sayWhatWasLost();
+    const seq = this.#chainUp(entry, nowMs, urgent);
+    if (this.#sinceCheckpoint >= this.#settings.checkpointRecords) this.#checkpointAt(nowMs);
+    return seq;
+  }
+
+  /** Whether that record is on the disk, at once or when it is known. */
+  durable(seq: number | null): boolean | Promise<boolean> {
+    return seq === null ? false : this.#writer.durable(seq);
+  }
+
+  /** Signs the chain as it stands. */
+  checkpoint(): void {
+    if (!this.#closed && !this.#writer.full) this.#checkpointAt(this.#now());
+  }
+
+  /** The last record, signed, and everything on the disk that it takes. Resolves to how many records it did not take. */
+  async close(last: Entry): Promise<number> {
+    clearInterval(this.#timer);
+    this.add(last);
+    this.checkpoint();
+    this.#closed = true;
+    const left = await this.#writer.close();
+    await this.#keeping;
+    await this.#lock.close();
+    return left + this.#lost.count;
+  }
+
+  async #begin(found: Found | null): Promise<void> {
+    for (const torn of found?.torn ?? []) {
+      const { kept, bytes, sha256 } = torn;
+      this.#notices.found('torn', `the audit trail ended in the middle of a line; its ${bytes} bytes are in ${kept}`);
+      this.add({ event: 'chain_recovered', result: 'noted', reason: 'torn', detail: { bytes, kept, sha256 } });
+    }
+    const head = await this.#lastHead();
+    if (head !== null && (head.chain !== this.#chain || (found?.last.seq ?? 0) < head.seq)) {
+      const last = found === null ? 0 : found.last.seq;
+      this.#notices.found(
+        'tail_missing',
+        head.chain === this.#chain
+          ? `the audit trail ends with record ${last}, and had ${head.seq} when it was last signed: records are missing`
+          : `the audit trail is another than the one that was last signed here (chain ${head.chain}, record ${head.seq})`,
+      );
+      this.add({
+        event: 'chain_recovered',
+        result: 'noted',
+        reason: 'tail_missing',
+        detail: { chain: head.chain, hash: head.hash, seq: head.seq },
+      });
+    }
+  }
+
+  async #lastHead(): Promise<Head | null> {
+    const bytes = await readStateFile(this.#headFile, 4096);
+    if (bytes === null) return null;
+    try {
+      const value = JSON.parse(bytes.toString('utf8')) as Partial<Record<keyof Head, unknown>> | null;
+      const { chain, seq, hash, time } = value ?? {};
+      if (
+        typeof chain === 'string' &&
+        typeof seq === 'number' &&
+        typeof hash === 'string' &&
+        typeof time === 'string'
+      ) {
+        return { chain, seq, hash, time };
+      }
+    } catch {
+      // Said below.
+    }
+    throw new StateError(`${this.#headFile} is not as guardbee writes it; move it away`);
+  }
+
+  get #headFile(): string {
+    return path.join(this.#stateDir, KEY_FOLDER, HEAD_FILE);
+  }
+
+  /** The record, and before it what must stand before it. */
+  #chainUp(entry: Entry, nowMs: number, urgent: boolean): number {
+    if (nowMs < this.#timeMs - CLOCK_TOLERANCE_MS) {
+      const from = timestamp(this.#timeMs);
+      this.#timeMs = nowMs;
+      this.#chainUp({ event: 'clock_went_back', result: 'noted', detail: { from } }, nowMs, false);
+    }
+    this.#timeMs = Math.max(nowMs, this.#timeMs);
+    const day = timestamp(nowMs).slice(0, 10);
+    const segment = this.#segment;
+    if (segment === null) return this.#openSegment(entry, null, day, nowMs, urgent);
+    if (this.#sealed) return this.#openSegment(entry, segment.file, day, nowMs, urgent);
+    // A day that comes back, since the clock was wrong, is no new one.
+    if (day > segment.day || segment.bytes >= this.#settings.segmentBytes) {
+      this.#write({ event: 'segment_sealed', result: 'noted' }, nowMs, null, false, true);
+      this.#sealed = true;
+      return this.#openSegment(entry, segment.file, day, nowMs, urgent);
+    }
+    return this.#write(entry, nowMs, null, urgent, false);
+  }
+
+  #openSegment(entry: Entry, before: string | null, day: string, nowMs: number, urgent: boolean): number {
+    const file = segmentName(this.#seq + 1, day);
+    this.#segment = { file, day, bytes: 0 };
+    this.#sealed = false;
+    const detail: Record<string, CanonicalValue> = { segment: file, ...(before === null ? {} : { before }) };
+    this.#write({ event: 'segment_opened', result: 'noted', detail }, nowMs, file, false, false);
+    return this.#write(entry, nowMs, null, urgent, false);
+  }
+
+  #write(entry: Entry, nowMs: number, opens: string | null, urgent: boolean, signed: boolean): number {
+    this.#seq += 1;
+    const place = {
+      chain: this.#chain,
+      seq: this.#seq,
+      time: timestamp(nowMs),
+      prev: this.#prev,
+      policy: this.#policy,
+    };
+    const { line, hash } = writeRecord(entry, place, signed ? this.#key : null);
+    this.#prev = hash;
+    if (this.#segment !== null) this.#segment.bytes += Buffer.byteLength(line) + 1;
+    this.#sinceCheckpoint += 1;
+    this.#writer.add({ text: line, seq: this.#seq, opens }, urgent);
+    if (signed) {
+      this.#sinceCheckpoint = 0;
+      this.#checkpoints.push({ chain: this.#chain, seq: this.#seq, hash, time: place.time });
+    }
+    return this.#seq;
+  }
+
+  #checkpointAt(nowMs: number): void {
+    this.#write({ event: 'checkpoint', result: 'noted' }, nowMs, null, false, true);
+  }
+
+  #lose(nowMs: number): void {
+    this.#lostInAll += 1;
+    const { count, since } = this.#lost;
+    this.#lost = { count: count + 1, since: count === 0 ? nowMs : since, until: nowMs };
+  }
+
+  #sayWhatWasLost(): void {
+    const { count, since, until } = this.#lost;
+    if (count === 0 || this.#writer.full) return;
+    this.#lost = { count: 0, since: 0, until: 0 };
+    const detail = { since: timestamp(since), until: timestamp(until) };
+    this.#chainUp({ event: 'records_lost', result: 'noted', count, detail }, this.#now(), false);
+  }
+
+  #synced(seq: number): void {
+    let latest: Head | null = null;
+    while ((this.#checkpoints[0]?.seq ?? Infinity) <= seq) {
+      latest = this.#checkpoints.shift() ?? null;
+      if (latest !== null) this.#notices.checkpoint(latest);
+    }
+    if (latest === null) return;
+    this.#head = latest;
+    const text = `${JSON.stringify(latest)}\n`;
+    this.#keeping = this.#keeping.then(async () => {
+      // A later one is coming; the last is what counts.
+      if (this.#head !== latest) return;
+      try {
+        await replaceStateFile(this.#headFile, text);
+      } catch (error) {
+        const why = error instanceof Error ? error.message : 'unknown';
+        this.#notices.found('head_unwritten', why);
+      }
+    });
+  }
+}
