@@ -66,7 +66,6 @@ export function issueAt(
 
 /** Keys and types of features that this version does not have, so that nobody hunts for a misspelling. */
 const LATER_KEYS: ReadonlySet<string> = new Set([
-  'audit',
   'cors',
   'deadline',
   'dns',
