@@ -38,8 +38,10 @@ export interface Fetching {
 /**
  * Asks for a JWK Set: once, without following redirects, with TLS verified whatever the environment says, and on plain
  * HTTP from this machine alone.
+ *
+ * @param onDate told of the Date field of the answer, where it has one
  */
-export function fetchJwks(url: string, limits: FetchLimits = LIMITS): Fetching {
+export function fetchJwks(url: string, limits: FetchLimits = LIMITS, onDate?: (date: string) => void): Fetching {
   const target = new URL(url);
   const plain = target.protocol === 'http:';
   let end = (_: Fetched): void => undefined;
@@ -68,6 +70,7 @@ export function fetchJwks(url: string, limits: FetchLimits = LIMITS): Fetching {
     settle({ ok: false, fault: faultOf(error) });
   });
   asked.on('response', (response) => {
+    if (response.headers.date !== undefined) onDate?.(response.headers.date);
     if (plain && !cameFromHere(response)) {
       settle({ ok: false, fault: 'not_loopback' });
       return;

@@ -96,7 +96,21 @@ export async function readFile(file: string, demand: Demand, limit: number, read
   }
 }
 
-type TooOpen = Extract<FileFault, { kind: 'too_open' }>;
+/**
+ * Can others put another file in the place of this one: a folder on the way to it that they may write to. Null where
+ * they can't, and where there is no such file.
+ */
+export async function judgeWay(file: string): Promise<TooOpen | null> {
+  if (!HAS_MODES) return null;
+  try {
+    return (await walk(file)).fault;
+  } catch {
+    // Whoever reads it says why it can't be.
+    return null;
+  }
+}
+
+export type TooOpen = Extract<FileFault, { kind: 'too_open' }>;
 
 interface Way {
   /** The path without links. */

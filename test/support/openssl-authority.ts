@@ -10,6 +10,8 @@ export interface OpensslIssue {
   readonly usage?: 'clientAuth' | 'serverAuth';
   /** Ends this many days from now; negative: it ended then. */
   readonly days?: number;
+  /** Where it says that the certificate of its issuer is found (authorityInfoAccess), as public authorities do. */
+  readonly issuerAt?: string;
 }
 
 /** Paths of a certificate and its key. */
@@ -94,6 +96,7 @@ export class OpensslAuthority implements OpensslPair {
       const field = options.san.startsWith('DER:') ? '2.5.29.17' : 'subjectAltName';
       extensions.push(`${field} = ${options.san}`);
     }
+    if (options.issuerAt !== undefined) extensions.push(`authorityInfoAccess = caIssuers;URI:${options.issuerAt}`);
     this.#sign(pair.key, pair.cert, options.subject ?? '/O=test', options.days ?? 10, extensions);
     return pair;
   }

@@ -1,5 +1,7 @@
+import { X509Certificate } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import * as path from 'node:path';
+import { rootCertificates } from 'node:tls';
 import type { HttpListener, Policy } from '../../policy/policy.js';
 import { type CertificateDescription, describeCertificate } from '../../server/certificate.js';
 import { daysLeft, validity } from '../cert.js';
@@ -11,39 +13,104 @@ export async function lookAtCertificates(policy: Policy, listener: HttpListener,
   const check = `certificate ${name}`;
   if (tls === null) return [];
   if (tls.kind === 'files') {
-    const described = tls.certificates.flatMap(({ certPem, certFile }) => {
-      const certificate = certPem === '' ? null : read(certPem);
-      return certificate === null ? [] : [{ certificate, certFile }];
+    const chains = tls.certificates.flatMap(({ certPem, certFile }) => {
+      const chain = readChain(certPem);
+      return chain === null ? [] : [{ chain, certFile }];
     });
-    const names = described.flatMap(({ certificate }) => certificate.names);
+    // What cannot be read, and keys that do not match, are among the issues.
     return [
-      ...described.map(({ certificate, certFile }) => judgeDates(check, certFile, certificate, nowMs)),
-      ...(described.length === tls.certificates.length ? uncovered(check, listener, names) : []),
+      ...chains.flatMap(({ chain, certFile }) => judgeChain(check, certFile, chain, nowMs)),
+      ...(chains.length === tls.certificates.length
+        ? uncovered(
+            check,
+            listener,
+            chains.flatMap(({ chain }) => chain[0].described.names),
+          )
+        : []),
     ];
   }
   const file = path.join(policy.stateDir, 'tls', name, 'self-signed.crt');
-  const pem = await readFile(file, 'utf8').catch(() => null);
-  const certificate = pem === null ? null : read(pem);
-  return certificate === null
-    ? [ok(check, `${file} is made at the first start`)]
-    : [judgeDates(check, file, certificate, nowMs), ...uncovered(check, listener, certificate.names)];
+  const chain = readChain(await readFile(file, 'utf8').catch(() => ''));
+  if (chain === null) return [ok(check, `${file} is made at the first start`)];
+  const [{ described }] = chain;
+  return [
+    judgeDates(check, file, described, nowMs, 'restart guardbee, which makes a new one'),
+    ...uncovered(check, listener, described.names),
+  ];
 }
 
-function read(pem: string): CertificateDescription | null {
+interface Link {
+  readonly certificate: X509Certificate;
+  readonly described: CertificateDescription;
+}
+
+/** The server's own first. */
+type Chain = readonly [Link, ...(readonly Link[])];
+
+const CERTIFICATE = /-----BEGIN CERTIFICATE-----[^-]*-----END CERTIFICATE-----/g;
+
+function readChain(pem: string): Chain | null {
   try {
-    return describeCertificate(pem);
+    const [first, ...rest] = (pem.match(CERTIFICATE) ?? []).map((block) => ({
+      certificate: new X509Certificate(block),
+      described: describeCertificate(block),
+    }));
+    return first === undefined ? null : [first, ...rest];
   } catch {
     return null;
   }
 }
 
 const SOON_DAYS = 30;
+const NOW_DAYS = 7;
+const RENEW = 'renew it, then restart guardbee';
+const FULL_CHAIN = "have the server's certificate first and after it each its issuer, as in fullchain.pem";
 
-function judgeDates(check: string, file: string, certificate: CertificateDescription, nowMs: number): Finding {
-  const fix = 'renew it, then reload guardbee';
-  const until = certificate.notAfter.toISOString();
+function judgeChain(check: string, file: string, chain: Chain, nowMs: number): Finding[] {
+  const [own, ...others] = chain;
+  const findings = [judgeDates(check, file, own.described, nowMs, RENEW)];
+  for (const [index, { certificate, described }] of others.entries()) {
+    const place = `${file}, certificate ${String(index + 2)},`;
+    const before = chain[index]?.certificate;
+    if (before?.checkIssued(certificate) !== true || !before.verify(certificate.publicKey)) {
+      findings.push(
+        failed(check, `${place} has not issued the one before it, so clients find no way to it`, FULL_CHAIN),
+      );
+      break;
+    }
+    const dates = judgeDates(check, place, described, nowMs, RENEW);
+    if (dates.status !== 'ok') findings.push(dates);
+  }
+  if (others.length === 0) findings.push(...judgeLone(check, file, own));
+  return findings;
+}
+
+/** A certificate without others after it. */
+function judgeLone(check: string, file: string, { certificate, described }: Link): Finding[] {
+  if (described.selfSigned) return [ok(check, `${file} is self-signed, so clients must be told to trust it`)];
+  // Public authorities say where their own certificate is found, and issue by intermediates that no client has.
+  // Others are their clients' own business: they may well know this issuer.
+  if (certificate.infoAccess?.includes('CA Issuers') !== true) return [];
+  const known = rootCertificates.some((pem) => {
+    const root = new X509Certificate(pem);
+    return certificate.checkIssued(root) && certificate.verify(root.publicKey);
+  });
+  return known
+    ? []
+    : [warn(check, `${file} holds no intermediate, so clients that do not know its issuer refuse it`, FULL_CHAIN)];
+}
+
+function judgeDates(
+  check: string,
+  file: string,
+  certificate: CertificateDescription,
+  nowMs: number,
+  fix: string,
+): Finding {
   const state = validity(certificate, nowMs);
-  if (state === 'expired') return failed(check, `${file} has expired on ${until}`, fix);
+  if (state === 'expired') {
+    return failed(check, `${file} has expired on ${certificate.notAfter.toISOString()}`, fix);
+  }
   if (state === 'not_yet_valid') {
     return failed(
       check,
@@ -53,6 +120,7 @@ function judgeDates(check: string, file: string, certificate: CertificateDescrip
   }
   const days = daysLeft(certificate, nowMs);
   const left = `${file} has ${count(days, 'day')} left`;
+  if (days < NOW_DAYS) return failed(check, left, fix);
   return days < SOON_DAYS ? warn(check, left, fix) : ok(check, left);
 }
 

@@ -1,17 +1,19 @@
 import { ISSUES, type Issue } from '../../policy/issue.js';
-import type { HttpListener, Policy } from '../../policy/policy.js';
+import type { HttpListener, JwtAuthenticator, Policy } from '../../policy/policy.js';
 import { failedTests } from '../check.js';
 import { judgeNode } from '../node-line.js';
 import type { PolicySource } from '../policy-source.js';
 import { lookAtCertificates } from './certificates.js';
-import { lookAtClock } from './clock.js';
-import { lookAtPolicyFile, lookAtSecretFiles, lookAtStateDirectory } from './files.js';
+import { judgeJump, lookAtClock } from './clock.js';
+import { lookAtFiles, lookAtStateDirectory } from './files.js';
 import { type Finding, warn } from './finding.js';
+import { lookAtJwks } from './jwks.js';
 import { type Probe, lookAtAll } from './probe.js';
 import { lookAtReadiness } from './readiness.js';
 import { lookAtRedis } from './redis.js';
 import { lookAtRefusal } from './refusal.js';
 import { type Running, findRunning } from './running.js';
+import { lookAtSurroundings } from './surroundings.js';
 import { lookAtExposure, lookAtReach } from './upstreams.js';
 
 /**
@@ -25,13 +27,23 @@ export async function examine(
   nowMs: number,
   tell: (waitingFor: readonly string[]) => void,
 ): Promise<Finding[]> {
-  const machine: Probe[] = [
+  const began = performance.now();
+  const found = await examineAll(source, nowMs, tell);
+  return [...found, ...judgeJump(Date.now() - nowMs, performance.now() - began)];
+}
+
+async function examineAll(
+  source: PolicySource | null,
+  nowMs: number,
+  tell: (waitingFor: readonly string[]) => void,
+): Promise<Finding[]> {
+  const machine = (policy: Policy | null): Probe[] => [
     { check: 'node', look: () => [{ check: 'node', ...judgeNode(process.versions.node, nowMs) }] },
-    { check: 'clock', look: () => lookAtClock(source, nowMs) },
+    { check: 'clock', look: () => lookAtClock(source, policy, nowMs) },
   ];
   if (source === null) {
     return [
-      ...(await lookAtAll(machine, tell)),
+      ...(await lookAtAll(machine(null), tell)),
       warn('policy', 'none was named, so only the machine was looked at', 'guardbee doctor policy.yaml'),
     ];
   }
@@ -42,24 +54,30 @@ export async function examine(
     !loaded.ok && loaded.issues.every((issue) => ISSUES[issue.code] === 'secret')
       ? await source.load({ skipSecretFiles: true })
       : loaded;
-  const file: Probe = { check: 'policy', look: () => lookAtPolicyFile(source) };
-  if (!rules.ok) return [...(await lookAtAll([...machine, file], tell)), ...said];
+  if (!rules.ok) {
+    const file: Probe = { check: 'policy', look: () => lookAtFiles(source, null) };
+    return [...(await lookAtAll([...machine(null), file], tell)), ...said];
+  }
   const { policy } = rules;
   const issues: Probe = {
     check: 'policy',
     look: () => [...said, ...[...failedTests(policy, nowMs), ...rules.warnings].map(fromIssue)],
   };
   const http = policy.listeners.filter((listener): listener is HttpListener => listener.type === 'http');
+  const jwt = [...policy.authenticators.values()].filter((one): one is JwtAuthenticator => one.type === 'jwt');
   // Several ask it; it is looked for once.
   const running = findRunning(policy.stateDir);
   return await lookAtAll(
     [
-      ...machine,
-      file,
+      ...machine(policy),
       issues,
-      { check: 'secret', look: () => lookAtSecretFiles(source, policy) },
+      { check: 'file', look: () => lookAtFiles(source, policy) },
       { check: 'state', look: () => lookAtStateDirectory(policy) },
       ...(policy.redis === null ? [] : [{ check: 'redis', look: () => lookAtRedis(policy, loaded.ok) }]),
+      ...jwt.map((authenticator) => ({
+        check: `jwks ${authenticator.name}`,
+        look: () => lookAtJwks(policy, authenticator, loaded.ok, nowMs),
+      })),
       ...http.map((listener) => ({
         check: `certificate ${listener.name}`,
         look: () => lookAtCertificates(policy, listener, nowMs),
@@ -84,6 +102,7 @@ function atWork(
 ): Probe[] {
   const { admin } = policy;
   return [
+    { check: 'surroundings', look: async () => lookAtSurroundings(policy, await running) },
     ...http.map((listener) => ({
       check: `refusal ${listener.name}`,
       look: async () => lookAtRefusal(policy, listener, await running, nowMs),

@@ -14,6 +14,23 @@ export async function lookAtReadiness(admin: { readonly host: string; readonly p
   return [
     answer.status === 200
       ? ok(check, `${at} says so`)
-      : failed(check, `${at} answers ${answer.status}${summaryOf(answer.body)}`, 'see what it names, and the log'),
+      : failed(
+          check,
+          `${at} answers ${answer.status}${failedOf(answer.body) ?? summaryOf(answer.body)}`,
+          'see what it names, and the log',
+        ),
   ];
+}
+
+/** The checks of `/readyz` that failed; null where it says none. */
+function failedOf(body: unknown): string | null {
+  if (typeof body !== 'object' || body === null || !('checks' in body)) return null;
+  const { checks } = body;
+  if (typeof checks !== 'object' || checks === null) return null;
+  const said = Object.entries(checks).flatMap(([name, check]: [string, unknown]) => {
+    if (typeof check !== 'object' || check === null) return [];
+    const { status, detail } = check as Readonly<Record<string, unknown>>;
+    return status === 'failed' && typeof detail === 'string' ? [`${name} (${detail})`] : [];
+  });
+  return said.length === 0 ? null : `: ${said.join(', ').slice(0, 1000)}`;
 }
