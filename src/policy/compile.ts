@@ -75,6 +75,8 @@ export function compile(validated: Validated<PolicyFile>, surroundings: Surround
   checkRevocation(tree, authenticators.byName, findings);
   const tests = compileTests(file, tree, listeners, names, findings);
 
+  const stateDir = file.state?.dir === undefined ? surroundings.stateDir : path.resolve(baseDir, file.state.dir);
+
   const warnings = sortIssues([...surroundings.warnings, ...findings.warnings], surroundings.file);
   const policy: Policy = {
     version: surroundings.version,
@@ -84,7 +86,7 @@ export function compile(validated: Validated<PolicyFile>, surroundings: Surround
     upstreamExposure: exposureOf(file, listeners),
     authenticators: authenticators.byName,
     roles,
-    stateDir: file.state?.dir === undefined ? surroundings.stateDir : path.resolve(baseDir, file.state.dir),
+    stateDir,
     redis,
     secretMounts: file.secret_mounts ?? [],
     log: {
@@ -92,7 +94,7 @@ export function compile(validated: Validated<PolicyFile>, surroundings: Surround
       file: file.log?.file === undefined ? null : path.resolve(baseDir, file.log.file),
       format: file.log?.format ?? 'auto',
     },
-    audit: compileAudit(file.audit, baseDir),
+    audit: compileAudit(file.audit, tree, baseDir, stateDir, findings),
     admin: file.admin === undefined ? null : compileBind(file.admin.bind, tree.at(['admin', 'bind'])),
     drainMs: file.drain ?? 30_000,
     tests,

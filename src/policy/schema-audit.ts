@@ -23,8 +23,8 @@ const keep = scalar(KEEP, 'bad_duration', (text) => {
     : parsed(Number(days) * DAY_MS);
 }).meta({ description: `How long segments are kept: ${KEEP}`, examples: ['365d'] });
 
-export const audit = map('a map such as { dir: /var/log/guardbee/audit }', {
-  dir: filePath.meta({ description: 'The directory of the audit trail, of one process alone' }),
+export const audit = map('a map such as { on_failure: deny }', {
+  dir: filePath.optional().meta({ description: 'Of one process alone; in the state directory unless said' }),
   on_failure: z
     .enum(['deny', 'allow'], { error: 'deny or allow' })
     .optional()
@@ -42,7 +42,7 @@ export const audit = map('a map such as { dir: /var/log/guardbee/audit }', {
   min_free: size(1024, 1024 ** 4)
     .optional()
     .meta({ description: 'With less left on the file system the trail counts as failing' }),
-}).meta({ id: 'audit', description: 'A trail of what was decided and done, which shows tampering' });
+}).meta({ id: 'audit', minProperties: 1, description: 'A trail of what was decided and done, which shows tampering' });
 
 const AS_FORM = 'inference, model_access, data_deletion or denials_only';
 export const auditedAs = z
