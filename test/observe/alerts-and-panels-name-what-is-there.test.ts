@@ -197,7 +197,11 @@ async function realPage(t: TestContext): Promise<Page | null> {
   await using guard = await startGuard({
     upstream: upstream.url,
     prepare: (directory) => writeFileIn(directory, 'redis.url', redis.url),
-    top: { admin: { bind: '127.0.0.1:0' }, state: { redis: { url: { file: 'redis.url' } } } },
+    top: {
+      admin: { bind: '127.0.0.1:0' },
+      audit: { dir: 'audit' },
+      state: { redis: { url: { file: 'redis.url' } } },
+    },
     authenticators: {
       sso: { type: 'jwt', issuer: 'i', audience: 'a', jwks: { url: keys.url }, revocation: 'shared' },
     },
@@ -269,5 +273,7 @@ test('every metric, and every label of it, that an alert or a panel names is on 
     'guardbee_http_request_duration_seconds_count',
     'guardbee_upstream_response_seconds_sum',
     'guardbee_upstream_response_seconds_count',
+    'guardbee_audit_sync_duration_seconds_sum',
+    'guardbee_audit_sync_duration_seconds_count',
   ]);
 });
