@@ -20,6 +20,8 @@ import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 export const ROOT = dirname(dirname(fileURLToPath(import.meta.url)));
+/** Where `guardbee run` has Node keep what it compiled (src/cli/guardbee.ts); what an older build left there is of no use. */
+const COMPILE_CACHE = join(ROOT, 'dist', '.compile-cache');
 const OLDEST_NODE = [20, 18, 1];
 const INSTALL_STAMP = join(ROOT, 'node_modules', '.guardbee-install');
 const DIST = join(ROOT, 'dist');
@@ -115,7 +117,8 @@ async function buildStale(build, lock) {
     await run(process.execPath, [join(ROOT, 'scripts', 'bundle.mjs')]);
   });
   if (existsSync(ENTRY)) chmodSync(ENTRY, 0o755);
-  mkdirSync(DIST, { recursive: true });
+  rmSync(COMPILE_CACHE, { recursive: true, force: true });
+  mkdirSync(COMPILE_CACHE, { recursive: true, mode: 0o700 });
   writeFileSync(stampFile(build), before);
   // Building all has built the program.
   writeFileSync(stampFile('program'), program);

@@ -20,6 +20,7 @@ export async function main(argv: readonly string[], voice?: ProcessVoice): Promi
 
 /** The same for a process that is nothing else: out of one file where the build has made one (scripts/bundle.mjs). */
 export async function asProgram(argv: readonly string[]): Promise<number> {
+  if (argv[0] === 'run') await keepCompiled();
   const program = (await bundled()) ?? (await import('./process.js'));
   return await program.asProgram(argv);
 }
@@ -52,4 +53,22 @@ async function bundled(): Promise<typeof Program | null> {
   // What the compiler notes about its work, each time it has done some. A package that is installed has no such notes.
   if (bundle === 0 || RECORDS.some((record) => writtenMs(record) > bundle)) return null;
   return createRequire(import.meta.url)('../guardbee.cjs') as typeof Program;
+}
+
+/**
+ * Has Node keep for the next start what it compiles in this one, where Node can (22.8) and the build has made a directory
+ * for it. Only for `run`: what is kept is what the first process had compiled when it ended. What is kept is code, so
+ * nobody else may be able to write there; without it a start takes longer, and that is all.
+ */
+async function keepCompiled(): Promise<void> {
+  const { lstatSync } = await import('node:fs');
+  const { enableCompileCache } = (await import('node:module')) as {
+    enableCompileCache?: (directory: string) => unknown;
+  };
+  const directory = new URL('../../.compile-cache', import.meta.url);
+  const found = lstatSync(directory, { throwIfNoEntry: false });
+  const ours = found?.isDirectory() === true && (found.mode & 0o077) === 0 && found.uid === process.getuid?.();
+  if (!ours) return;
+  const { fileURLToPath } = await import('node:url');
+  enableCompileCache?.(fileURLToPath(directory));
 }

@@ -1,7 +1,7 @@
 /** The bundle that a build makes of the program's modules, and when it is run instead of them. */
 import assert from 'node:assert/strict';
-import { copyFileSync, mkdirSync, utimesSync } from 'node:fs';
-import { createRequire } from 'node:module';
+import { chmodSync, copyFileSync, existsSync, mkdirSync, readdirSync, utimesSync } from 'node:fs';
+import * as module from 'node:module';
 import { dirname, join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { describe, test, type TestContext } from 'node:test';
@@ -30,7 +30,7 @@ function exportsOf(t: TestContext, files: Readonly<Record<string, string>>): Rec
   const folder = folderOf(t, files);
   const file = folder.file('all.cjs');
   writeBundle(folder.path, 'entry.js', file);
-  return createRequire(file)(file) as Record<string, unknown>;
+  return module.createRequire(file)(file) as Record<string, unknown>;
 }
 
 describe('a bundle', () => {
@@ -125,8 +125,11 @@ describe('guardbee', () => {
     return folder;
   }
 
-  async function whatRuns(folder: TemporaryDirectory): Promise<string> {
-    const { code, stdout, stderr } = await runCommand(process.execPath, [folder.file('dist/src/cli/guardbee.js'), 'x']);
+  async function whatRuns(folder: TemporaryDirectory, verb = 'check'): Promise<string> {
+    const { code, stdout, stderr } = await runCommand(process.execPath, [
+      folder.file('dist/src/cli/guardbee.js'),
+      verb,
+    ]);
     assert.equal(code, 6, stderr);
     return stdout;
   }
@@ -145,6 +148,29 @@ describe('guardbee', () => {
       assert.equal(await whatRuns(folder), 'bundle');
       utimesSync(folder.file(`dist/${record}`), 1001, 1001);
       assert.equal(await whatRuns(folder), 'modules');
+    });
+  }
+
+  // Node 20 has nothing of the kind: there it has to run all the same.
+  const able = 'enableCompileCache' in module;
+  const cases = [
+    { title: 'keeps what run compiled where the build has made a place', mode: 0o700, verb: 'run', keeps: able },
+    { title: 'keeps nothing of other verbs, which compile less', mode: 0o700, verb: 'check', keeps: false },
+    { title: 'keeps nothing where others may look or write', mode: 0o770, verb: 'run', keeps: false },
+    { title: 'makes no place by itself', mode: null, verb: 'run', keeps: false },
+  ];
+  for (const { title, mode, verb, keeps } of cases) {
+    test(title, async (t) => {
+      const folder = program(t, { bundle: true });
+      const cache = folder.file('dist/.compile-cache');
+      if (mode !== null) {
+        mkdirSync(cache);
+        chmodSync(cache, mode);
+      }
+      assert.equal(await whatRuns(folder, verb), 'bundle');
+      const kept = existsSync(cache) ? readdirSync(cache, { recursive: true }) : [];
+      assert.equal(kept.length > 0, keeps, kept.join(' '));
+      assert.equal(await whatRuns(folder, verb), 'bundle', 'the second time too');
     });
   }
 });
