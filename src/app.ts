@@ -183,7 +183,10 @@ class Parts {
       if (listener.type === 'http' && listener.tls !== null)
         contexts.set(listener.name, await this.#contexts(listener));
     }
-    const state = await State.open(policy, log);
+    const state = await State.open(policy, log, async ({ how, by }) => {
+      const evidence = this.#audit?.evidence;
+      return evidence !== undefined && (await evidence.note('audit_accessed', { by, how }));
+    });
     this.#state = state;
     const { revocations, limits } = state;
     this.metrics.sharedLimits(() => (limits.shared === null ? null : limits.shared.state === 'up'));

@@ -21,6 +21,15 @@ export function readMoment(flag: string, text: string, nowMs: number): Moment {
   return { ms, text: formatMoment(ms) };
 }
 
+/** An option that is a date, or how long ago; epoch milliseconds. */
+export function readPast(flag: string, text: string, nowMs: number): number {
+  const span = spanOf(text);
+  if (span !== null) return nowMs - span;
+  const date = parseDate(text);
+  if (!date.ok) throw new Ending(EXIT.usage, `${flag}: allowed is ${DATE_FORM}, or how long ago (90d, 12h, 30m)`);
+  return date.value;
+}
+
 /** An option that is how long something lasts; milliseconds. */
 export function readSpan(flag: string, text: string): number {
   const span = text === '0' ? 0 : spanOf(text);

@@ -78,6 +78,13 @@ const VERBS: readonly Verb[] = [
     },
   },
   {
+    name: 'audit',
+    summary: 'verify the audit trail, print its end, export it',
+    register: async (program, voice) => {
+      (await import('./audit.js')).registerAudit(program, voice);
+    },
+  },
+  {
     name: 'cert',
     summary: 'make a certificate for development, or look at one',
     register: async (program, voice) => {

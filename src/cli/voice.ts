@@ -19,6 +19,8 @@ export interface Voice {
   err(line: Line): void;
   /** One JSON document on `out`. */
   json(value: unknown): void;
+  /** Text as it is, its line ends included, on `out`; to a terminal as `json` does. Resolves when there is room for more. */
+  pour(text: string): Promise<void>;
   /** What is being waited for, on a terminal's last line; nothing anywhere else. Null takes it away. */
   progress(text: string | null): void;
 }
@@ -64,6 +66,11 @@ export class ProcessVoice implements Voice {
     this.#err.progress(text);
   }
 
+  async pour(text: string): Promise<void> {
+    this.#out.write(this.#out.isTerminal ? text.replace(UNPRINTABLE_IN_JSON, inUnits) : text);
+    await this.#out.settled();
+  }
+
   /** Resolves when all has been handed over: to null, or to the code of what kept stdout from taking it. */
   async settled(): Promise<string | null> {
     await this.#err.settled();
@@ -86,6 +93,10 @@ class Output {
     this.#colours = this.#rewrites && (env['NO_COLOR'] ?? '') === '';
     // Without a listener an error event ends the process with a stack; the callback of `write` has told us already.
     channel.on('error', () => undefined);
+  }
+
+  get isTerminal(): boolean {
+    return this.#channel.isTTY === true;
   }
 
   say(line: Line): void {

@@ -8,6 +8,7 @@ import { PolicyRevocations, storesNeeded } from '../state/revocations.js';
 import { ensureStateDirectory } from '../state/state-directory.js';
 import { StateError, type StoreNotice } from '../state/store.js';
 import { StateInUseError } from '../state/held-socket.js';
+import { type AuditAccess, readAuditAccess } from './audit-access.js';
 import { ControlServer } from './control.js';
 
 /**
@@ -26,10 +27,12 @@ export class State {
   }
 
   /**
+   * @param noteAccess notes in the audit trail that somebody read it; false where it could not, or there is none
+   *
    * A directory that can't be used ends the start where something must be kept in it, and is warned of elsewhere.
    * @throws StateInUseError when another process has the directory; StateError
    */
-  static async open(policy: Policy, log: Log): Promise<State> {
+  static async open(policy: Policy, log: Log, noteAccess: (access: AuditAccess) => Promise<boolean>): Promise<State> {
     const tell = ({ store, level, event, message }: StoreNotice): void => {
       log[level](event, message, { 'guardbee.store': constant(store) });
     };
@@ -38,6 +41,12 @@ export class State {
     try {
       await ensureStateDirectory(policy.stateDir);
       control = await ControlServer.open(policy.stateDir, async (request) => {
+        const access = readAuditAccess(request);
+        if (access !== null) {
+          return (await noteAccess(access))
+            ? { ok: true }
+            : { ok: false, error: 'the audit trail cannot be written now' };
+        }
         const command = readCommand(request);
         if (command === null) return { ok: false, error: 'this guardbee does not know such a command' };
         if (revocations === null) return { ok: false, error: 'guardbee is just starting; try again' };

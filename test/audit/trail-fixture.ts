@@ -12,10 +12,11 @@ export class TestKey implements Seal {
   readonly public: KeyObject;
   readonly key: string;
 
-  constructor() {
+  /** @param claimed id of another key, which this one claims to be */
+  constructor(claimed?: string) {
     this.#private = generateKeyPairSync('ed25519').privateKey;
     this.public = createPublicKey(this.#private);
-    this.key = keyId(this.public);
+    this.key = claimed ?? keyId(this.public);
   }
 
   sign(text: string): string {
@@ -117,7 +118,11 @@ export class TrailBuilder {
     const before = this.segments.at(-1)?.name;
     this.segments.push({ name, lines: [] });
     this.#write(
-      { event: 'segment_opened', result: 'noted', detail: { segment: name, ...(before === undefined ? {} : { before }) } },
+      {
+        event: 'segment_opened',
+        result: 'noted',
+        detail: { segment: name, ...(before === undefined ? {} : { before }) },
+      },
       false,
     );
   }

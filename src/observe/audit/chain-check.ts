@@ -53,8 +53,8 @@ export interface Finding<Kind> {
   readonly alike: number;
 }
 
-/** What the head of a chain was once seen to be. */
-export interface Head {
+/** What the head of the chain was once seen to be. */
+export interface SeenHead {
   readonly seq: number;
   readonly hash: string;
   /** What a log said may be older than what is kept. */
@@ -70,7 +70,7 @@ export interface Signed {
 export interface ChainSettings {
   /** By their id. Null: signatures are not checked. */
   readonly keys: ReadonlyMap<string, KeyObject> | null;
-  readonly heads: readonly Head[];
+  readonly heads: readonly SeenHead[];
   /** Whether it is all that there is of a chain, or may begin anywhere. */
   readonly whole: boolean;
   /** More records than this after the last checkpoint are not what guardbee leaves. */
@@ -92,10 +92,16 @@ export class Findings<Kind extends string> {
   readonly list: Finding<Kind>[] = [];
   total = 0;
 
-  add(kind: Kind, says: string, file: string | null = null, line: number | null = null, seq: number | null = null): void {
+  add(
+    kind: Kind,
+    says: string,
+    file: string | null = null,
+    line: number | null = null,
+    seq: number | null = null,
+  ): void {
     this.total += 1;
     const last = this.list.at(-1);
-    if (last !== undefined && last.kind === kind && last.file === file && line !== null) {
+    if (last?.kind === kind && last.file === file && line !== null) {
       this.list[this.list.length - 1] = { ...last, alike: last.alike + 1 };
     } else if (this.list.length < MOST_FINDINGS) {
       this.list.push({ kind, file, line, seq, says, alike: 0 });
@@ -125,7 +131,7 @@ export class ChainCheck {
   readonly problems = new Findings<ProblemKind>();
   readonly notes = new Findings<NoteKind>();
   readonly #settings: ChainSettings;
-  readonly #heads = new Map<number, Head[]>();
+  readonly #heads = new Map<number, SeenHead[]>();
   #chain: string | null = null;
   #begin: { readonly seq: number; readonly prev: string | null; readonly time: string } | null = null;
   #last: Link | null = null;
@@ -212,7 +218,12 @@ export class ChainCheck {
         null,
       );
     } else {
-      this.#problem('torn_line', 'the last line of this segment does not end, and there are segments after it', number, null);
+      this.#problem(
+        'torn_line',
+        'the last line of this segment does not end, and there are segments after it',
+        number,
+        null,
+      );
     }
   }
 
@@ -252,7 +263,12 @@ export class ChainCheck {
       const begin = Math.max(1, seq - this.#skipped);
       this.#begin = { seq: begin, prev: this.#skipped === 0 ? prev : null, time: link.time };
       if (seq === 1 && prev !== GENESIS) {
-        this.#problem('genesis_wrong', 'the first record of a chain follows no other, and this one says it does', number, 1);
+        this.#problem(
+          'genesis_wrong',
+          'the first record of a chain follows no other, and this one says it does',
+          number,
+          1,
+        );
       }
     } else {
       const next = last.seq + 1;
@@ -305,7 +321,12 @@ export class ChainCheck {
       );
     }
     if (event !== 'segment_opened') {
-      this.#problem('segment_head_wrong', 'a segment begins with the record that opens it, and this one does not', 1, seq);
+      this.#problem(
+        'segment_head_wrong',
+        'a segment begins with the record that opens it, and this one does not',
+        1,
+        seq,
+      );
     }
   }
 
@@ -378,7 +399,12 @@ export class ChainCheck {
     const wrong = heads.find((head) => head.hash !== hash);
     if (wrong === undefined) return;
     const said = { given: '--head', log: 'a line of the log', state: 'head.json in the state directory' }[wrong.from];
-    this.#problem('head_differs', `${said} says that record ${seq} is ${wrong.hash}, and here it is another`, number, seq);
+    this.#problem(
+      'head_differs',
+      `${said} says that record ${seq} is ${wrong.hash}, and here it is another`,
+      number,
+      seq,
+    );
   }
 
   #finishBeginning(): void {
@@ -416,7 +442,10 @@ export class ChainCheck {
     }
     const { unsigned } = this;
     if (this.#signed === null && !isLive && this.#settings.whole) {
-      this.problems.add('unsigned', 'no record of it is signed: whoever can write these files can have written all of it');
+      this.problems.add(
+        'unsigned',
+        'no record of it is signed: whoever can write these files can have written all of it',
+      );
     } else if (this.#settings.whole && unsigned > this.#settings.mostUnsigned) {
       this.problems.add('unsigned', `${unsigned} records follow the last checkpoint; guardbee signs more often`);
     } else if (unsigned > 0) {
@@ -447,7 +476,10 @@ export class ChainCheck {
       this.problems.add('head_missing', says, null, null, seq);
     }
     if (old > 0) {
-      this.notes.add('head_too_old', old === 1 ? 'one head is of a record that was removed' : `${old} heads are of records that were removed`);
+      this.notes.add(
+        'head_too_old',
+        old === 1 ? 'one head is of a record that was removed' : `${old} heads are of records that were removed`,
+      );
     }
   }
 }
@@ -457,16 +489,14 @@ function textOf(value: CanonicalValue | undefined): string | null {
 }
 
 function recovered(detail: AuditRecord['detail']): string {
-  const missing = detail?.['missing'];
+  const seq = detail?.['seq'];
+  if (typeof seq === 'number') {
+    return `at this start the end of the trail was missing: record ${seq} had been signed, and was no longer there`;
+  }
   const bytes = detail?.['bytes'];
   const kept = textOf(detail?.['kept']);
-  const said = [
-    ...(typeof bytes === 'number' && bytes > 0
-      ? [`${bytes} bytes after the last good record were set aside${kept === null ? '' : ` in ${kept}`}`]
-      : []),
-    ...(missing === undefined ? [] : ['records that had been written were missing then']),
-  ];
-  return `guardbee found the chain without a proper end and took it up again${said.map((one) => `; ${one}`).join('')}`;
+  const what = typeof bytes === 'number' ? `${bytes} bytes` : 'what stood';
+  return `at this start ${what} after the last good record were set aside${kept === null ? '' : ` (${kept})`}`;
 }
 
 const MARK = Buffer.from([0xef, 0xbb, 0xbf]);
@@ -493,6 +523,15 @@ const SAYS: Readonly<Record<RecordProblem, string>> = {
   member_wrong: 'not a record: it has a member that no record has, or lacks one',
   hash_wrong: 'its hash does not fit what it says: one of the two was changed',
 };
+
+const HEAD = /^([1-9]\d{0,14}):((?:[0-9a-f]{8}:?){8})$/;
+
+/** As `headText` writes it, or with the hash in one piece. Null: it is none. */
+export function parseHead(text: string, from: SeenHead['from']): SeenHead | null {
+  const [, seq, grouped] = HEAD.exec(text) ?? [];
+  if (seq === undefined || grouped === undefined || grouped.endsWith(':')) return null;
+  return { seq: Number(seq), hash: grouped.replaceAll(':', ''), from };
+}
 
 /** As far as it can still be read. */
 function seqIn(line: Buffer): number | null {

@@ -19,17 +19,24 @@ export class LineFile {
   #held = 0;
   /** The line is too long to be held. */
   #skipping = false;
-  #position = 0;
+  #position: number;
+  /** It was begun somewhere, and what stands before the first line end is only the rest of a line. */
+  #isInside: boolean;
   #lines = 0;
 
-  private constructor(handle: FileHandle, name: string, size: number) {
+  private constructor(handle: FileHandle, name: string, size: number, from: number) {
     this.#handle = handle;
     this.#name = name;
+    this.#position = from;
+    this.#isInside = from > 0;
     this.#buffer = Buffer.allocUnsafe(Math.min(CHUNK, Math.max(size, 2 * LONGEST_RECORD)));
   }
 
-  /** Null: there is no such file. @throws StateError */
-  static async open(name: string): Promise<LineFile | null> {
+  /**
+   * Null: there is no such file. @throws StateError
+   * @param fromEnd begins with the first line that begins after the byte before these; `Infinity`: with the first line
+   */
+  static async open(name: string, fromEnd = Infinity): Promise<LineFile | null> {
     let handle: FileHandle;
     try {
       // A FIFO in its place does not hang us.
@@ -40,7 +47,7 @@ export class LineFile {
     }
     try {
       const found = await handle.stat();
-      if (found.isFile()) return new LineFile(handle, name, found.size);
+      if (found.isFile()) return new LineFile(handle, name, found.size, Math.max(0, found.size - fromEnd - 1));
       throw new StateError(`${name} is not a file`);
     } catch (error) {
       await handle.close();
@@ -92,8 +99,12 @@ export class LineFile {
     for (;;) {
       const at = buffer.indexOf(LINE_END, from);
       if (at === -1 || at >= end) break;
-      this.#lines += 1;
-      visit(this.#skipping ? null : buffer.subarray(start, at), this.#lines);
+      if (this.#isInside) {
+        this.#isInside = false;
+      } else {
+        this.#lines += 1;
+        visit(this.#skipping ? null : buffer.subarray(start, at), this.#lines);
+      }
       this.#skipping = false;
       start = at + 1;
       from = start;
@@ -105,6 +116,14 @@ export class LineFile {
     } else if (start > 0) {
       buffer.copyWithin(0, start, end);
     }
+  }
+
+  /** Where the file was cut, as a start does with the end of a line that was never written: reads on from its line ends. */
+  async followCut(): Promise<void> {
+    const { size } = await this.#handle.stat();
+    if (size >= this.#position || this.#skipping) return;
+    this.#position -= this.#held;
+    this.#held = 0;
   }
 
   async close(): Promise<void> {

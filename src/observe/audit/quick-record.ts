@@ -1,5 +1,5 @@
 /**
- * Records as almost all of them are, checked without being built: plain ASCII, without `detail`. A line that the one
+ * Records as almost all of them are, checked without being built: plain ASCII, without more detail than what a check says. A line that the one
  * expression below takes is canonical JSON of the known members, each of its kind, in their order; what it does not take
  * is for `readRecord` to judge. The tests hold that both always agree.
  */
@@ -35,6 +35,8 @@ const RECORD = new RegExp(
     after('client', TEXT),
     after('count', INTEGER),
     after('credential', TEXT),
+    // Of a value that breaks a rule; other details are rare.
+    after('detail', String.raw`\{"in":${TEXT},"name":${TEXT},"rule":${TEXT}\}`),
     after('duration_ms', INTEGER),
     `,"event":"(${AUDIT_EVENTS.join('|')})")`,
     `,"hash":"(${HEX_64})"(`,

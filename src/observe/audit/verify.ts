@@ -9,10 +9,10 @@ import { StateError } from '../../state/store.js';
 import {
   ChainCheck,
   type Finding,
-  type Head,
   type NoteKind,
   type ProblemKind,
   type Reading,
+  type SeenHead,
   type Signed,
   readingOf,
 } from './chain-check.js';
@@ -27,7 +27,7 @@ export type Trail =
 export interface VerifyOptions {
   /** By the id that checkpoints call them. Null: signatures are not checked. */
   readonly keys: ReadonlyMap<string, KeyObject> | null;
-  readonly heads?: readonly Head[];
+  readonly heads?: readonly SeenHead[];
   /** After how many records guardbee signs. */
   readonly checkpointRecords?: number;
   /** Each line of the chain, in order; good until the call returns. */
@@ -122,7 +122,12 @@ async function verifyOnce(trail: Trail, options: VerifyOptions): Promise<VerifyR
       }
       if (file.isTorn) {
         if (isNewest && live) {
-          check.notes.add('being_written', 'the last line is just being written', segment.reading.label, file.lines + 1);
+          check.notes.add(
+            'being_written',
+            'the last line is just being written',
+            segment.reading.label,
+            file.lines + 1,
+          );
         } else {
           check.torn(file.lines + 1, isNewest);
         }
