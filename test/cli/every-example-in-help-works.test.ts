@@ -9,6 +9,7 @@ import { testCertificates, writeKeyPair } from '../support/certificates.js';
 import { tokenPair, writeFileIn, writePolicy, writeTokens } from '../support/policy-builder.js';
 import { GUARDBEE_ENTRY, WatchedProcess } from '../support/process.js';
 import { TemporaryDirectory } from '../support/temporary-directory.js';
+import { TrailBuilder } from '../audit/trail-fixture.js';
 import { perform } from './in-process.js';
 
 /** What runs until it is told to end. */
@@ -48,6 +49,8 @@ async function setUp(t: TestContext, folder: TemporaryDirectory, example: string
   writeTokens(folder, [{ name: 'old', roles: ['viewer'], sha256: tokenPair().sha256 }]);
   const { server } = await testCertificates();
   writeKeyPair(folder, server);
+  const isOfAudit = example.startsWith('guardbee audit ');
+  if (isOfAudit) new TrailBuilder().denials(3).checkpoint().write(folder.file('trail'));
   // `init` writes one of its own.
   if (!example.includes('--output policy.yaml')) {
     writePolicy(
@@ -64,7 +67,7 @@ listeners:
 authenticators: { keys: { type: bearer, tokens_file: tokens.yaml } }
 roles: { viewer: [read], operator: [read, control], prometheus: [scrape] }
 admin: { bind: 127.0.0.1:${String(adminPort)} }
-tests:
+${isOfAudit ? 'audit: { dir: trail }\n' : ''}tests:
   - { request: GET /, expect: 401 }
 `,
     );
