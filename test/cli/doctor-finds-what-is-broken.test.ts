@@ -1,6 +1,15 @@
 /** Each check of doctor, with the thing itself broken. */
 import assert from 'node:assert/strict';
-import { chmodSync, chownSync, mkdirSync, readFileSync, utimesSync } from 'node:fs';
+import {
+  chmodSync,
+  chownSync,
+  mkdirSync,
+  readFileSync,
+  readdirSync,
+  statfsSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs';
 import { type AddressInfo, createServer } from 'node:net';
 import { type TestContext, test } from 'node:test';
 import { judgeElsewhere, judgeJump } from '../../src/cli/doctor/clock.js';
@@ -379,4 +388,57 @@ test('a container that can be written to, and whose first process is a shell', a
   ]);
   const elsewhere = machine(t, process42({ ...facts, mount: 'rw' }));
   assert.deepEqual(brief(await lookAtSurroundings(policy, RUNNING, elsewhere), 'container'), []);
+});
+
+test('an audit trail: whole, changed, open to others, of somebody else, and on a disk without room', async (t) => {
+  const folder = new TemporaryDirectory(t);
+  const bind = `127.0.0.1:${String(await freePort())}`;
+  const top = (changes: PolicyValue = {}, stateDir = 'state'): Readonly<Record<string, PolicyValue>> => ({
+    state: { dir: folder.file(stateDir) },
+    audit: { dir: folder.file('audit'), ...(changes as object) },
+  });
+  const tokens = [{ name: 'keeper', sha256: tokenPair().sha256, roles: ['operator', 'viewer'] }];
+  const file = writePolicy(folder, policyIn(folder, { bind, tokens, top: top() }));
+  const other = writePolicy(folder, policyIn(folder, { tokens, top: top({}, 'other-state') }), 'other.yaml');
+  assertSaid(await doctor(file), 'audit directory', 'ok', /is made at the first start$/);
+
+  const guardbee = startGuardbee({ args: ['run', '--policy', file] });
+  t.after(() => guardbee.stop());
+  await guardbee.waitForLog((line) => line['msg'] === 'ready', 30_000);
+  for (let asked = 0; asked < 20; asked++) assert.equal((await fetch(`http://${bind}/x`)).status, 401);
+  const running = await doctor(file);
+  assertSaid(running, 'audit directory', 'ok', /audit has mode 0700, and so has what is in it$/);
+  assertSaid(running, 'audit directory', 'ok', /^the guardbee that runs writes there$/);
+  assertSaid(running, 'audit disk', 'ok', /MiB free/);
+  assertSaid(running, 'audit chain', 'ok', /^whole: \d\d records in 1 segment/);
+  assertSaid(await doctor(other), 'audit directory', 'warn', /it is not the guardbee of this state directory/);
+  await guardbee.kill('SIGTERM');
+  assertSaid(await doctor(file), 'audit chain', 'ok', /^whole: \d\d records in 1 segment, signed \d+ s ago$/);
+
+  const [name] = readdirSync(folder.file('audit')).filter((one) => one.endsWith('.ndjson'));
+  const segment = folder.file(`audit/${name ?? ''}`);
+  const good = readFileSync(segment, 'utf8');
+  chmodSync(segment, 0o644);
+  writeFileSync(segment, good.replace('"action":"GET"', '"action":"PUT"'));
+  const changed = await doctor(file);
+  assertSaid(changed, 'audit chain', 'failed', /^broken: .*\.ndjson line \d+/);
+  assertSaid(changed, 'audit directory', 'failed', /^others may read or change .*\.ndjson$/);
+
+  // The last lines are gone: what is left is a whole chain, and shorter than the state directory remembers.
+  chmodSync(segment, 0o600);
+  writeFileSync(segment, `${good.split('\n').slice(0, 5).join('\n')}\n`);
+  assertSaid(await doctor(file), 'audit chain', 'failed', /^broken: /);
+
+  writeFileSync(segment, good);
+  const { bavail, bsize } = statfsSync(folder.path);
+  const freeMiB = Math.ceil((bavail * bsize) / 1024 / 1024);
+  await t.test(
+    'without room',
+    { skip: freeMiB > 900_000 && 'this disk has more room than may be kept free' },
+    async () => {
+      const min_free = `${String(freeMiB + 100_000)}MiB`;
+      const large = writePolicy(folder, policyIn(folder, { bind, tokens, top: top({ min_free }) }), 'large.yaml');
+      assertSaid(await doctor(large), 'audit disk', 'failed', /are kept free \(audit\.min_free\)$/);
+    },
+  );
 });

@@ -3,6 +3,7 @@ import type { HttpListener, JwtAuthenticator, Policy } from '../../policy/policy
 import { failedTests } from '../check.js';
 import { judgeNode } from '../node-line.js';
 import type { PolicySource } from '../policy-source.js';
+import { lookAtAudit } from './audit.js';
 import { lookAtCertificates } from './certificates.js';
 import { judgeJump, lookAtClock } from './clock.js';
 import { lookAtFiles, lookAtStateDirectory } from './files.js';
@@ -100,8 +101,9 @@ function atWork(
   running: Promise<Running | null>,
   nowMs: number,
 ): Probe[] {
-  const { admin } = policy;
+  const { admin, audit } = policy;
   return [
+    ...(audit === null ? [] : [{ check: 'audit', look: async () => lookAtAudit(policy, audit, await running, nowMs) }]),
     { check: 'surroundings', look: async () => lookAtSurroundings(policy, await running) },
     ...http.map((listener) => ({
       check: `refusal ${listener.name}`,

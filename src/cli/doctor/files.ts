@@ -114,7 +114,7 @@ async function trustedOwners(policy: Policy | null): Promise<ReadonlySet<number>
   return new Set([0, own, ...(state === null ? [] : [state.uid])]);
 }
 
-function octal(mode: number): string {
+export function octal(mode: number): string {
   return `0${(mode & 0o777).toString(8)}`;
 }
 
@@ -171,7 +171,8 @@ export async function lookAtStateDirectory(policy: Policy): Promise<Finding[]> {
     : findings;
 }
 
-async function judgeEntries(check: string, dir: string, { uid }: Stats): Promise<Finding[]> {
+/** Everything in a folder of guardbee's own: nobody else may read it, and it has the owner of the folder. */
+export async function judgeEntries(check: string, dir: string, { uid }: Stats): Promise<Finding[]> {
   const names = await readdir(dir, { recursive: true }).catch(() => null);
   if (names === null) {
     return [skipped(check, `${dir} cannot be looked into`, 'run doctor as the user that guardbee runs as')];
