@@ -15,6 +15,7 @@ import type { Trail } from '../observe/audit/verify.js';
 import { AUDIT_EVENTS, type AuditEvent } from '../observe/audit/events.js';
 import { exitCodeFor, renderIssues } from '../policy/render-issues.js';
 import type { Policy } from '../policy/policy.js';
+import type { AuditAccess } from '../server/audit-access.js';
 import { askControl } from '../server/control.js';
 import { StateError } from '../server/state.js';
 import { EXIT, Ending } from './exit-code.js';
@@ -139,7 +140,7 @@ export async function ownHeads({ policy }: Place): Promise<SeenHead[]> {
 }
 
 /** That somebody reads the trail stands in the trail. Says on stderr why it does not. */
-export async function noteAccess(how: 'verify' | 'tail' | 'export', place: Place, voice: Voice): Promise<void> {
+export async function noteAccess(how: AuditAccess['how'], place: Place, voice: Voice): Promise<void> {
   const { policy, trail } = place;
   if (policy === null) {
     if (how === 'export' && trail.kind === 'dir') {

@@ -43,6 +43,13 @@ const VERBS: readonly Verb[] = [
     },
   },
   {
+    name: 'replay',
+    summary: 'say which decisions of the past another policy would make otherwise',
+    register: async (program, voice) => {
+      (await import('./replay.js')).registerReplay(program, voice);
+    },
+  },
+  {
     name: 'show',
     summary: 'print the policy in force: defaults filled in, secrets left out',
     register: async (program, voice) => {

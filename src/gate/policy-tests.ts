@@ -101,9 +101,9 @@ export function suppose(
   const decision = decide(listener, read.message, caller, nowMs, SUPPOSED, {
     ...MEANS_OF_POLICY,
     owners: { ...SUPPOSED_OWNERS, isOwner: () => request.owner !== false },
-    ...means,
     prove: proveSupposed(request.as, policy),
     holdBody: () => ({ ok: true, bytes, release: () => undefined }),
+    ...means,
   });
   if (decision instanceof Promise) throw new TypeError('what is only supposed takes no time');
   if (decision.allow) {

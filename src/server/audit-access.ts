@@ -1,6 +1,6 @@
 import type { ControlRequest } from './control.js';
 
-const WAYS = ['verify', 'tail', 'export'] as const;
+const WAYS = ['verify', 'tail', 'export', 'replay'] as const;
 
 /** That somebody on this machine read the audit trail. */
 export interface AuditAccess {

@@ -9,7 +9,7 @@ import { testCertificates, writeKeyPair } from '../support/certificates.js';
 import { tokenPair, writeFileIn, writePolicy, writeTokens } from '../support/policy-builder.js';
 import { GUARDBEE_ENTRY, WatchedProcess } from '../support/process.js';
 import { TemporaryDirectory } from '../support/temporary-directory.js';
-import { TrailBuilder } from '../audit/trail-fixture.js';
+import { DENIED, TrailBuilder } from '../audit/trail-fixture.js';
 import { perform } from './in-process.js';
 
 /** What runs until it is told to end. */
@@ -51,6 +51,11 @@ async function setUp(t: TestContext, folder: TemporaryDirectory, example: string
   writeKeyPair(folder, server);
   const isOfAudit = example.startsWith('guardbee audit ');
   if (isOfAudit) new TrailBuilder().denials(3).checkpoint().write(folder.file('trail'));
+  if (example.startsWith('guardbee replay ')) {
+    const nobody = { who: undefined, authenticator: undefined, roles: undefined, credential: undefined };
+    const denied = { ...DENIED, ...nobody, reason: 'credential_missing' };
+    new TrailBuilder().add(denied).checkpoint().write(folder.file('audit'));
+  }
   // `init` writes one of its own.
   if (!example.includes('--output policy.yaml')) {
     writePolicy(

@@ -65,6 +65,7 @@ function shadowOf(policy: PolicyObject, stateDir: string, upstream: string): Pol
     state: { dir: stateDir },
     log: { level: 'trace', file: `${stateDir}.log` },
     admin: { bind: '127.0.0.1:1' },
+    audit: { dir: `${stateDir}.audit` },
   };
 }
 
@@ -203,6 +204,7 @@ describe('a policy that is tried', () => {
     assert.equal(elsewhere.connections.length, 0);
     assert.equal(existsSync(stateDir), false);
     assert.equal(existsSync(`${stateDir}.log`), false);
+    assert.equal(existsSync(`${stateDir}.audit`), false);
     const ready = JSON.parse(await metricsPage(guard, '/readyz')) as {
       readonly checks: Readonly<Record<string, { readonly status: string; readonly detail: string }>>;
     };

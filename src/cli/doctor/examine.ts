@@ -122,7 +122,6 @@ function fromIssue({ severity, code, file, line, column, key, message, hint }: I
     fix:
       code === 'test_failed'
         ? 'mend the rule or the test; guardbee explain says which line decides'
-        : (hint ??
-          (severity === 'error' ? 'change that line to what is allowed' : 'nothing, if that is what you want')),
+        : (hint ?? 'change that line to what is allowed'),
   };
 }
