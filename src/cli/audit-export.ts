@@ -3,7 +3,7 @@ import { open, rename, unlink } from 'node:fs/promises';
 import { randomBytes } from 'node:crypto';
 import type { Command } from 'commander';
 import { RbeeChain, type RbeeMethod, rbeeEvent, rbeeTime } from '../observe/audit/rbee-record.js';
-import { type AuditRecord, readRecord } from '../observe/audit/record.js';
+import type { AuditRecord } from '../observe/audit/record.js';
 import { SHEET_HEAD, sheetRow } from '../observe/audit/sheet.js';
 import { type VerifyReport, verifyTrail } from '../observe/audit/verify.js';
 import type { Authenticator, Policy } from '../policy/policy.js';
@@ -89,10 +89,7 @@ async function exportTrail(files: readonly string[], options: ExportOptions, voi
     const again = await verifyTrail(place.trail, {
       keys,
       heads,
-      onLine: (line) => {
-        const read = readRecord(line);
-        if (!read.ok) return;
-        const { record } = read;
+      onRecord: (record) => {
         // What came since was not verified before it was written.
         if (record.seq > last && options.brokenToo !== true) return;
         const ms = Date.parse(record.time);

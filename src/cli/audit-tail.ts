@@ -1,4 +1,5 @@
 import type { Command } from 'commander';
+import { quickLink } from '../observe/audit/quick-record.js';
 import { type AuditRecord, type RecordRead, readRecord } from '../observe/audit/record.js';
 import { TrailTail, mustHaveSegments } from '../observe/audit/tail.js';
 import { noteAccess, placeOf, reading, readEvents, takesEvents, takesPlace, type PlaceOptions } from './audit-place.js';
@@ -33,7 +34,13 @@ async function tail(options: TailOptions, voice: Voice): Promise<number> {
   if (trail.kind !== 'dir') throw new TypeError('tail takes no files');
   await mustHaveSegments(trail.dir);
   await noteAccess('tail', place, voice);
-  const isWanted = (read: RecordRead): boolean => events === null || (read.ok && events.has(read.record.event));
+  const isWanted = (line: Buffer): boolean => {
+    if (events === null) return true;
+    const event = quickLink(line.toString('latin1'))?.event;
+    if (event !== undefined) return events.has(event);
+    const read = readRecord(line);
+    return read.ok && events.has(read.record.event);
+  };
   const printed = (line: Buffer, read: RecordRead): void => {
     if (!read.ok)
       voice.err(`guardbee: a line of the trail is no record (${read.problem}); guardbee audit verify says more`);
@@ -43,14 +50,13 @@ async function tail(options: TailOptions, voice: Voice): Promise<number> {
   const reader = new TrailTail(trail.dir);
   const stop = new AbortController();
   try {
-    for (const line of await reader.last(most, (one) => isWanted(readRecord(one)), events === null)) {
+    for (const line of await reader.last(most, isWanted, events === null)) {
       printed(line, readRecord(line));
     }
     if (options.follow === true) {
       await reader.follow(
         (line) => {
-          const read: RecordRead = line === null ? { ok: false, problem: 'too_long' } : readRecord(line);
-          if (line !== null && isWanted(read)) printed(line, read);
+          if (line !== null && isWanted(line)) printed(line, readRecord(line));
         },
         stop.signal,
         async () => {

@@ -295,6 +295,16 @@ async function freePort(): Promise<number> {
   return port;
 }
 
+test('an address that another machine has is not asked', async (t) => {
+  const folder = new TemporaryDirectory(t);
+  // TEST-NET-1 of RFC 5737: nobody's.
+  const listener = { tls: { self_signed: { names: ['queen.lan'] } } };
+  const { checks } = await doctor(writePolicy(folder, policyIn(folder, { bind: '192.0.2.7:7833', listener })));
+  const finding = of(checks, 'refusal main');
+  assert.equal(finding.status, 'skipped');
+  assert.match(finding.detail, /192\.0\.2\.7 is no address of this machine$/);
+});
+
 test('a running guardbee refuses: over TLS and without, and by address', async (t) => {
   const folder = new TemporaryDirectory(t);
   const bind = async (): Promise<string> => `127.0.0.1:${String(await freePort())}`;

@@ -122,6 +122,7 @@ function fromIssue({ severity, code, file, line, column, key, message, hint }: I
     fix:
       code === 'test_failed'
         ? 'mend the rule or the test; guardbee explain says which line decides'
-        : (hint ?? 'change that line to what is allowed'),
+        : (hint ??
+          (severity === 'error' ? 'change that line to what is allowed' : 'nothing, if that is what you want')),
   };
 }

@@ -5,10 +5,11 @@
  */
 import { type IncomingMessage, type RequestOptions, request as httpRequest } from 'node:http';
 import { request as httpsRequest } from 'node:https';
+import { networkInterfaces } from 'node:os';
 import { DENIALS, type DenialReason } from '../../denial.js';
 import { FAILURES } from '../../failure.js';
 import { suppose } from '../../gate/policy-tests.js';
-import { isUnspecified, parseAddress } from '../../net/address.js';
+import { formatAddress, isUnspecified, parseAddress } from '../../net/address.js';
 import type { HttpListener, Policy, Route } from '../../policy/policy.js';
 import { VERSION } from '../../version.js';
 import { addressText } from '../health.js';
@@ -46,6 +47,10 @@ export async function lookAtRefusal(
   const at = reachableAt(listener);
   if (at === null) {
     return [skipped(check, 'not asked: its port is chosen at each start', 'give it a port of its own')];
+  }
+  // Whoever has it now is somebody else.
+  if (!listener.bind.loopback && !isOwnAddress(at.host)) {
+    return [skipped(check, `not asked: ${at.host} is no address of this machine`, 'run doctor where guardbee runs')];
   }
   const question = harmlessQuestion(policy, listener, at, nowMs);
   const signal = AbortSignal.timeout(PROBE_MS - 100);
@@ -111,6 +116,19 @@ function reachableAt(listener: HttpListener): At | null {
   const address = parseAddress(host);
   if (address === null || !isUnspecified(address)) return { host, port };
   return { host: address.family === 4 ? '127.0.0.1' : '::1', port };
+}
+
+function isOwnAddress(host: string): boolean {
+  const canonical = canonicalOf(host);
+  const own = Object.values(networkInterfaces()).flatMap((addresses) => addresses ?? []);
+  return own.some(({ address }) => canonicalOf(address) === canonical);
+}
+
+/** Without the zone of a link-local address. */
+function canonicalOf(host: string): string {
+  const [plain = host] = host.split('%');
+  const address = parseAddress(plain);
+  return address === null ? plain : formatAddress(address);
 }
 
 /** Refused before any rule is looked at (`ambiguous_path`), whatever the policy. */

@@ -17,6 +17,7 @@ import {
   readingOf,
 } from './chain-check.js';
 import { LineFile } from './line-file.js';
+import type { AuditRecord } from './record.js';
 import { WRITER_SOCKET, listSegments, parseSegmentName } from './segments.js';
 import { PUBLIC_KEY_FILE } from './signing-key.js';
 
@@ -30,8 +31,8 @@ export interface VerifyOptions {
   readonly heads?: readonly SeenHead[];
   /** After how many records guardbee signs. */
   readonly checkpointRecords?: number;
-  /** Each line of the chain, in order; good until the call returns. */
-  readonly onLine?: (line: Buffer) => void;
+  /** Each record of the chain that is one by itself, in the order of the lines. */
+  readonly onRecord?: (record: AuditRecord) => void;
   /** After each piece that was read. */
   readonly pause?: (bytesRead: number, bytesTotal: number) => Promise<void> | void;
 }
@@ -63,7 +64,7 @@ export async function verifyTrail(trail: Trail, options: VerifyOptions): Promise
   for (let attempt = 1; ; attempt += 1) {
     const report = await verifyOnce(trail, options);
     if (report !== null) return report;
-    if (options.onLine !== undefined || attempt === MOST_BEGINNINGS) {
+    if (options.onRecord !== undefined || attempt === MOST_BEGINNINGS) {
       throw new StateError('segments are being removed while they are read; try again');
     }
   }
@@ -76,6 +77,7 @@ interface SegmentFile {
 
 /** Null: a segment was removed meanwhile. */
 async function verifyOnce(trail: Trail, options: VerifyOptions): Promise<VerifyReport | null> {
+  const { onRecord } = options;
   const check = new ChainCheck({
     keys: options.keys,
     heads: options.heads ?? [],
@@ -102,7 +104,8 @@ async function verifyOnce(trail: Trail, options: VerifyOptions): Promise<VerifyR
     try {
       check.beginSegment(segment.reading);
       const visit = (line: Buffer | null, number: number): void => {
-        if (check.take(line, number) && line !== null) options.onLine?.(line);
+        // What the check has taken is a record, and need not be looked at again.
+        if (check.take(line, number) && line !== null) onRecord?.(JSON.parse(line.toString('utf8')) as AuditRecord);
       };
       const read = async (): Promise<void> => {
         await file.read(visit, () => options.pause?.(bytes + file.position, total));
