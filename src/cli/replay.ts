@@ -179,9 +179,8 @@ async function replayTrail(positional: string | undefined, options: ReplayOption
   const report = await verifyTrail(place.trail, {
     keys,
     heads: await ownHeads(place),
-    onLine: (line) => {
-      // Only what was found to be a record comes here, so it need not be looked at again, which would take most of the time.
-      tally.take(JSON.parse(line.toString('utf8')) as AuditRecord);
+    onRecord: (record) => {
+      tally.take(record);
     },
     pause: (read, total) => {
       const percent = total === 0 ? 100 : Math.min(100, Math.floor((100 * read) / total));
