@@ -194,7 +194,7 @@ class Poured implements Output {
   }
 
   async write(text: string): Promise<void> {
-    await this.#voice.pour(text);
+    if (!(await this.#voice.pour(text))) throw new Ending(EXIT.policy, 'not all of it was read');
   }
 
   async finish(): Promise<void> {

@@ -60,9 +60,7 @@ async function tail(options: TailOptions, voice: Voice): Promise<number> {
         },
         stop.signal,
         async () => {
-          await voice.pour('');
-          // Whoever read it has gone.
-          if (process.stdout.destroyed) stop.abort();
+          if (!(await voice.pour(''))) stop.abort();
         },
       );
     }

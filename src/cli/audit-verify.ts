@@ -54,13 +54,17 @@ async function verify(files: readonly string[], options: VerifyVerbOptions, voic
   const keys = await keysOf(place, options, voice);
   const logged = options.headFile === undefined ? [] : await headsIn(options.headFile);
   await noteAccess('verify', place, voice);
-  const report = await verifyTrail(place.trail, {
-    keys,
-    heads: [...given, ...logged, ...(await ownHeads(place))],
-    ...(place.policy?.audit == null ? {} : { checkpointRecords: place.policy.audit.checkpointRecords }),
-    pause: progress(voice),
-  });
-  voice.progress(null);
+  let report: VerifyReport;
+  try {
+    report = await verifyTrail(place.trail, {
+      keys,
+      heads: [...given, ...logged, ...(await ownHeads(place))],
+      ...(place.policy?.audit == null ? {} : { checkpointRecords: place.policy.audit.checkpointRecords }),
+      pause: progress(voice),
+    });
+  } finally {
+    voice.progress(null);
+  }
   if (options.json === true) voice.json(shown(report));
   else say(report, voice);
   return report.ok ? EXIT.ok : EXIT.auditBroken;

@@ -19,8 +19,11 @@ export interface Voice {
   err(line: Line): void;
   /** One JSON document on `out`. */
   json(value: unknown): void;
-  /** Text as it is, its line ends included, on `out`; to a terminal as `json` does. Resolves when there is room for more. */
-  pour(text: string): Promise<void>;
+  /**
+   * Text as it is, its line ends included, on `out`; to a terminal as `json` does. Resolves when there is room for more: false where
+   * whoever reads it has gone.
+   */
+  pour(text: string): Promise<boolean>;
   /** What is being waited for, on a terminal's last line; nothing anywhere else. Null takes it away. */
   progress(text: string | null): void;
 }
@@ -66,9 +69,10 @@ export class ProcessVoice implements Voice {
     this.#err.progress(text);
   }
 
-  async pour(text: string): Promise<void> {
-    this.#out.write(this.#out.isTerminal ? text.replace(UNPRINTABLE_IN_JSON, inUnits) : text);
+  async pour(text: string): Promise<boolean> {
+    if (text !== '') this.#out.write(this.#out.isTerminal ? text.replace(UNPRINTABLE_IN_JSON, inUnits) : text);
     await this.#out.settled();
+    return !this.#out.isGone;
   }
 
   /** Resolves when all has been handed over: to null, or to the code of what kept stdout from taking it. */
@@ -85,6 +89,8 @@ class Output {
   readonly #rewrites: boolean;
   #last: Promise<void> = Promise.resolve();
   #failure: string | null = null;
+  /** Whoever read it. */
+  isGone = false;
 
   constructor(channel: Channel, env: Readonly<Record<string, string | undefined>>) {
     this.#channel = channel;
@@ -134,7 +140,10 @@ class Output {
   #failed(error: Error): void {
     const code = 'code' in error && typeof error.code === 'string' ? error.code : 'unknown error';
     // Whoever reads has seen enough (`guardbee schema | head -1`).
-    if (code === 'EPIPE' || code === 'ERR_STREAM_DESTROYED') return;
+    if (code === 'EPIPE' || code === 'ERR_STREAM_DESTROYED') {
+      this.isGone = true;
+      return;
+    }
     this.#failure ??= code;
   }
 }

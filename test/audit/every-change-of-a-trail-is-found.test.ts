@@ -233,3 +233,35 @@ test('a chain written anew from any record on, without the key', async (t) => {
     assert.equal(report.problems[0]?.kind, sign ? 'key_unknown' : 'unsigned');
   }
 });
+
+test('whatever stands in the place of a segment, there is an answer, and it is no good one', async (t) => {
+  const folder = new TemporaryDirectory(t);
+  const trail = tiny();
+  const dir = trail.write(folder.file('trail'));
+  const good = [...trail.files().values()].at(-1)?.toString('latin1').split('\n') ?? [];
+  const piece = fc.oneof(
+    fc.uint8Array({ maxLength: 300 }).map((bytes) => Buffer.from(bytes).toString('latin1')),
+    fc.json({ maxDepth: 3 }),
+    fc.constantFrom(
+      '\n',
+      '\r\n',
+      '\0'.repeat(5000),
+      '{"a":'.repeat(1500),
+      '['.repeat(8000),
+      'x'.repeat(300_000),
+      ...good,
+    ),
+  );
+  const names = trail.segments.map(({ name }) => name);
+  const last = names.at(-1) ?? '';
+  const whole = good.join('\n');
+  await fc.assert(
+    fc.asyncProperty(fc.array(piece, { maxLength: 6 }), fc.constantFrom('', '\n'), async (pieces, between) => {
+      const text = pieces.join(between);
+      if (text === whole || whole.startsWith(text)) return;
+      writeFileSync(join(dir, last), Buffer.from(text, 'latin1'));
+      assert.ok(!(await verifyTrail({ kind: 'dir', dir }, trail.key.trusted)).ok);
+    }),
+    { numRuns: 200, interruptAfterTimeLimit: 30_000 },
+  );
+});

@@ -2,10 +2,13 @@ import assert from 'node:assert/strict';
 import { appendFileSync, readFileSync, statSync, unlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
+import { main } from '../../src/cli/guardbee.js';
+import { ProcessVoice } from '../../src/cli/voice.js';
 import { headText } from '../../src/observe/audit/record.js';
 import { TemporaryDirectory } from '../support/temporary-directory.js';
 import { TrailBuilder } from '../audit/trail-fixture.js';
-import { perform } from './in-process.js';
+import { within } from '../support/wait.js';
+import { Capture, perform } from './in-process.js';
 
 interface Fixture {
   readonly folder: TemporaryDirectory;
@@ -218,4 +221,42 @@ test('export: nothing of a broken trail, unless that is asked for', async (t) =>
   assert.equal(anyway.code, 0);
   assert.equal((JSON.parse(anyway.stdout) as unknown[]).length, 8);
   assert.match(anyway.stderr, /the trail is broken/);
+});
+
+const UNPRINTABLE = /[\p{Cc}\p{Cf}]/u;
+
+test('a terminal sees no character that moves its cursor, whoever wrote the trail, and JSON stays JSON', async (t) => {
+  const folder = new TemporaryDirectory(t);
+  // guardbee itself escapes these before it writes them.
+  const who = 'a\u202eb\u009b2Jc\u001b[31m';
+  const dir = new TrailBuilder()
+    .add({ event: 'auth_success', result: 'answered', who })
+    .checkpoint()
+    .write(folder.path);
+  for (const argv of [['tail'], ['tail', '--json'], ['export', '--format', 'json'], ['export', '--format', 'csv']]) {
+    const out = new Capture({ isTTY: true });
+    const err = new Capture({ isTTY: true });
+    const voice = new ProcessVoice(out, err, { NO_COLOR: '1' });
+    assert.equal(await main(['audit', ...argv, '--dir', dir], voice), 0);
+    const moving = [...`${out.text}${err.text}`.replaceAll('\r\n', '\n')].filter(
+      (one) => one !== '\n' && UNPRINTABLE.test(one),
+    );
+    assert.deepEqual(moving, [], argv.join(' '));
+    if (argv.includes('--json')) {
+      const [, record = ''] = out.text.split('\n');
+      assert.equal((JSON.parse(record) as { who: string }).who, who);
+    }
+  }
+});
+
+test('tail -f and export end when whoever reads them has gone', async (t) => {
+  const { dir } = setUp(t);
+  for (const argv of [
+    ['tail', '-f'],
+    ['export', '--format', 'json'],
+  ]) {
+    const voice = new ProcessVoice(new Capture({ fails: 'EPIPE' }), new Capture(), {});
+    const code = await within(main(['audit', ...argv, '--dir', dir], voice), argv.join(' '));
+    assert.equal(code, argv[0] === 'tail' ? 0 : 1);
+  }
 });
