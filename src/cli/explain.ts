@@ -109,7 +109,11 @@ async function explain(
   const first = await answer(question, rules);
   if (other !== null) {
     // A listener is itself by its name, as it is beside a policy in force.
-    const second = await answer({ ...question, listener: first.explanation.listener }, other);
+    const second = await answer({ ...question, listener: first.explanation.listener }, other).catch(
+      (error: unknown) => {
+        throw error instanceof Ending ? new Ending(error.code, `${other.source.file}: ${error.message}`) : error;
+      },
+    );
     return tellDifference(first, second, [source.file, other.source.file], options.json === true, voice);
   }
   if (options.json === true) voice.json(first.explanation);

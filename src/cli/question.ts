@@ -133,7 +133,7 @@ function listenerFor(policy: Policy, name: string | null): HttpListener {
     throw new Ending(
       EXIT.usage,
       http.length === 0
-        ? `${policy.file} has no listener that forwards`
+        ? 'the policy has no listener that forwards'
         : `which listener? Say --listener ${either(names)}`,
     );
   }
@@ -143,7 +143,7 @@ function listenerFor(policy: Policy, name: string | null): HttpListener {
     EXIT.usage,
     policy.listeners.some((listener) => listener.name === name)
       ? `listener ${show(name)} only redirects`
-      : `there is no listener ${show(name)} in ${policy.file}${guess(name, names)}; there ${names.length === 1 ? 'is' : 'are'} ${names.join(', ')}`,
+      : `there is no listener ${show(name)}${guess(name, names)}; there ${names.length === 1 ? 'is' : 'are'} ${names.join(', ')}`,
   );
 }
 

@@ -92,7 +92,7 @@ test('what makes no sense to both is wrong usage; a policy that is not sound is 
   const [first, other] = [write('a.yaml', policy('main')), write('b.yaml', policy('front'))];
   const broken = write('c.yaml', { version: 1 });
   const CASES: readonly (readonly [argv: readonly string[], code: number, says: RegExp])[] = [
-    [[first, '--diff', other], 2, /no listener "?main"? in .*b\.yaml/],
+    [[first, '--diff', other], 2, /b\.yaml: there is no listener "main"/],
     [[first, '--diff', first, '--as', 'nobody'], 2, /there is no token, user or certificate/],
     [[first, '--diff', first, '--role', 'nothing'], 2, /there is no role/],
     [[first, '--diff', '-'], 2, /--diff is the name of a file/],
