@@ -92,6 +92,13 @@ const VERBS: readonly Verb[] = [
     },
   },
   {
+    name: 'redact',
+    summary: 'take secrets out of the output of another program, line by line',
+    register: async (program, voice) => {
+      (await import('./redact.js')).registerRedact(program, voice);
+    },
+  },
+  {
     name: 'cert',
     summary: 'make a certificate for development, or look at one',
     register: async (program, voice) => {

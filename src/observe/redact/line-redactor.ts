@@ -41,6 +41,15 @@ export class LineRedactor {
     return [{ from: 0, to: after, put: MASK, rule: 'pem' }, ...this.#plain(text.slice(after), after)];
   }
 
+  /**
+   * For a line that was looked at elsewhere.
+   * @param insidePem where a BEGIN (true) or an END (false) was the last of the two in it, null where there was neither.
+   */
+  passed(insidePem: boolean | null): void {
+    if (insidePem !== null) this.#pemLines = insidePem ? 1 : 0;
+    else if (this.#pemLines > 0) this.#pemLines = this.#pemLines < MAX_PEM_LINES ? this.#pemLines + 1 : 0;
+  }
+
   #plain(text: string, offset: number): Edit[] {
     const begin = text.lastIndexOf(PEM_BEGIN);
     if (begin >= 0 && !text.includes(PEM_END, begin)) this.#pemLines = 1;

@@ -5,8 +5,8 @@ import type { Spans } from './spans.js';
 /** What a character may be part of. Whatever is not ASCII is part of a word. */
 const SEGMENT = 1;
 const PIECE = 2;
-const RUN = 4;
-const WORD = 8;
+export const RUN = 4;
+export const WORD = 8;
 const KINDS = new Uint8Array(128);
 for (let code = 0x21; code < 0x7f; code++) {
   const character = String.fromCharCode(code);
@@ -16,12 +16,17 @@ for (let code = 0x21; code < 0x7f; code++) {
   else if (!/["'`<>]/.test(character)) KINDS[code] = WORD;
 }
 
+/** What the character, or the byte, may be part of: bits of the above. */
+export function kindOf(code: number): number {
+  return KINDS[code] ?? WORD;
+}
+
 /** The runs of one kind that are long enough for a token. */
 function runs(kind: number, text: string, found: (run: string, at: number) => void): void {
   let start = 0;
   for (let at = 0; at <= text.length; at++) {
     const code = at < text.length ? text.charCodeAt(at) : 0;
-    if (((KINDS[code] ?? WORD) & kind) !== 0) continue;
+    if ((kindOf(code) & kind) !== 0) continue;
     if (at - start >= MIN_TOKEN) found(text.slice(start, at), start);
     start = at + 1;
   }
@@ -29,6 +34,7 @@ function runs(kind: number, text: string, found: (run: string, at: number) => vo
 
 const BASE64 = /[A-Za-z0-9+/]{16,}={0,2}/g;
 const TRAILING_PUNCTUATION = /[=.~-]{1,8}$/;
+const TWO_CASES = /^(?=.{0,4096}[a-z])(?=.{0,4096}[A-Z])/;
 const MIXED = /^(?=.{0,4096}[a-z])(?=.{0,4096}[A-Z])(?=.{0,4096}[0-9])/;
 
 /** A JWT or JWE, or the first part of one that was cut: `eyJ` is how base64url begins a JSON object. */
@@ -72,11 +78,14 @@ function findHex(segment: string, start: number, spans: Spans): void {
 
 /** Finds what has no name before it: known secrets, tokens of known shapes, and what looks like key material. */
 export class RunFinder {
-  readonly #knows: (text: string) => boolean;
+  /** False: the words of `findOddWords` need not be looked at. */
+  readonly knowsAny: boolean;
+  readonly knows: (text: string) => boolean;
 
-  /** @param knows is this a known secret? Asked for whatever is long enough for a token. */
-  constructor(knows: (text: string) => boolean) {
-    this.#knows = knows;
+  /** @param knows is this a known secret? Asked for whatever is long enough for a token. Null: none is known. */
+  constructor(knows: ((text: string) => boolean) | null) {
+    this.knowsAny = knows !== null;
+    this.knows = knows ?? (() => false);
   }
 
   /** Everything a token68 (RFC 9110 §11.2) can hold: hex, base64, base64url, JWTs, and our own tokens. */
@@ -100,23 +109,23 @@ export class RunFinder {
   /** `piece` holds no slash. */
   #judgePiece(piece: string, start: number, spans: Spans): void {
     const end = start + piece.length;
-    if (this.#knows(piece)) {
+    if (this.knows(piece)) {
       spans.mask('known', start, end);
       return;
     }
     const bare = withoutTail(piece);
-    if (bare.length < piece.length && this.#knows(bare)) {
+    if (bare.length < piece.length && this.knows(bare)) {
       spans.mask('known', start, start + bare.length);
       return;
     }
     const equals = bare.indexOf('=');
     if (equals >= 0) {
       const value = start + equals + 1;
-      if (this.#knows(piece.slice(equals + 1))) {
+      if (this.knows(piece.slice(equals + 1))) {
         spans.mask('known', value, end);
         return;
       }
-      if (this.#knows(bare.slice(equals + 1))) {
+      if (this.knows(bare.slice(equals + 1))) {
         spans.mask('known', value, start + bare.length);
         return;
       }
@@ -126,7 +135,7 @@ export class RunFinder {
       const to = from + segment.length;
       const shape = SHAPED.exec(segment);
       if (shape !== null) spans.mask('token_shape', from + shape.index, to);
-      else if (segment.length < bare.length && this.#knows(segment)) spans.mask('known', from, to);
+      else if (segment.length < bare.length && this.knows(segment)) spans.mask('known', from, to);
       else if (looksRandom(withoutUuids(segment))) spans.mask('random', from, to);
       else if (segment.length >= 32) findHex(segment, from, spans);
     });
@@ -137,7 +146,8 @@ export class RunFinder {
    * What is not a known token is masked only where it does not look like a path.
    */
   #judgeBase64(run: string, start: number, spans: Spans): void {
-    if (!MIXED.test(run)) return;
+    // One in a thousand secrets of AWS has no digit; a plus is in few names.
+    if (!MIXED.test(run) && !(run.includes('+') && TWO_CASES.test(run))) return;
     const cuts: number[] = [-1];
     for (let at = run.indexOf('/'); at >= 0; at = run.indexOf('/', at + 1)) cuts.push(at);
     cuts.push(run.length);
@@ -149,7 +159,7 @@ export class RunFinder {
         if (to - from > MAX_TOKEN) break;
         const candidate = run.slice(from, to);
         const bare = withoutTail(candidate);
-        const found = this.#knows(candidate) ? candidate : bare !== candidate && this.#knows(bare) ? bare : null;
+        const found = this.knows(candidate) ? candidate : bare !== candidate && this.knows(bare) ? bare : null;
         if (found === null) continue;
         spans.mask('known', start + from, start + from + found.length);
         known = true;
@@ -163,10 +173,11 @@ export class RunFinder {
 
   /** A token shown in `X-API-Key` may hold any visible character: whole words are looked up as well. */
   findOddWords(text: string, spans: Spans): void {
+    if (!this.knowsAny) return;
     runs(WORD, text, (word, at) => {
       if (word.length > MAX_TOKEN || !ODD.test(word)) return;
       const end = at + word.length;
-      if (this.#knows(word)) {
+      if (this.knows(word)) {
         spans.mask('known', at, end);
         return;
       }
@@ -175,19 +186,19 @@ export class RunFinder {
       let to = word.length;
       for (let cut = 0; cut < 4 && AROUND.has(word.charAt(to - 1)); cut++) {
         to--;
-        const start = this.#knows(word.slice(0, to)) ? 0 : this.#knows(word.slice(from, to)) ? from : -1;
+        const start = this.knows(word.slice(0, to)) ? 0 : this.knows(word.slice(from, to)) ? from : -1;
         if (start < 0) continue;
         spans.mask('known', at + start, at + to);
         return;
       }
-      if (from > 0 && this.#knows(word.slice(from))) {
+      if (from > 0 && this.knows(word.slice(from))) {
         spans.mask('known', at + from, end);
         return;
       }
       const equals = word.indexOf('=');
       const value = (equals < 0 ? word.indexOf(':') : equals) + 1;
-      if (value > 0 && this.#knows(word.slice(value))) spans.mask('known', at + value, end);
-      else if (value > 0 && this.#knows(word.slice(value, to))) spans.mask('known', at + value, at + to);
+      if (value > 0 && this.knows(word.slice(value))) spans.mask('known', at + value, end);
+      else if (value > 0 && this.knows(word.slice(value, to))) spans.mask('known', at + value, at + to);
     });
   }
 }

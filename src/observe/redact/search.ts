@@ -1,5 +1,6 @@
 import { sha256Hex } from '../../secret/digest.js';
 import { escapeControls } from '../control-characters.js';
+import type { RunJudge } from './glance.js';
 import { findKeyed } from './keyed.js';
 import { MAX_TOKEN, MIN_TOKEN } from './mask.js';
 import { findPem } from './pem.js';
@@ -18,14 +19,36 @@ const WORTH_A_LOOK = /[:=@,]|bearer|basic|token|apikey|negotiate|dpop|-----/i;
 const STRUCTURED = /[\s:=@,"'`]/;
 
 /** All finders, over one text. */
-export class SecretSearch {
+export class SecretSearch implements RunJudge {
   readonly #runs: RunFinder;
 
-  /** @param knowsDigest is this the SHA-256 (64 lowercase hex digits) of a secret? */
-  constructor(knowsDigest: (sha256hex: string) => boolean) {
+  /** @param knowsDigest is this the SHA-256 (64 lowercase hex digits) of a secret? Null: none is known. */
+  constructor(knowsDigest: ((sha256hex: string) => boolean) | null) {
     this.#runs = new RunFinder(
-      (text) => text.length >= MIN_TOKEN && text.length <= MAX_TOKEN && knowsDigest(sha256Hex(text)),
+      knowsDigest === null
+        ? null
+        : (text) => text.length >= MIN_TOKEN && text.length <= MAX_TOKEN && knowsDigest(sha256Hex(text)),
     );
+  }
+
+  get knowsAny(): boolean {
+    return this.#runs.knowsAny;
+  }
+
+  knows(text: string): boolean {
+    return this.#runs.knows(text);
+  }
+
+  findsInRun(run: string): boolean {
+    const spans = new Spans(run);
+    this.#runs.findRuns(run, spans);
+    return !spans.empty;
+  }
+
+  findsInWord(word: string): boolean {
+    const spans = new Spans(word);
+    this.#runs.findOddWords(word, spans);
+    return !spans.empty;
   }
 
   /** What must be masked in `text`. */

@@ -37,6 +37,10 @@ export class Spans {
     this.#text = text;
   }
 
+  get empty(): boolean {
+    return this.#spans.length === 0;
+  }
+
   mask(rule: Rule, from: number, to: number): void {
     this.#spans.push({ from, to, put: mask(this.#text.slice(from, to)), rule });
   }
