@@ -91,6 +91,8 @@ export class Exchange {
   bytesOut = 0;
   /** Set by whoever forwards: ends both sides at once, for a reason of ours. */
   onCut: ((reason: FailureReason) => void) | null = null;
+  /** Told of a throw where an answer that had waited was sent. */
+  onBroken: ((error: unknown) => void) | null = null;
   /** Most exchanges have nobody who waits for their end. */
   #afterwards: (() => void)[] | null = null;
   #endsAtMs: number | null = null;
@@ -206,7 +208,7 @@ export class Exchange {
 
   /** A page of our own is the answer. @param send sends it, when the record of it is where it must be */
   answeredBy(page: OwnPage, status: number, send: () => void): void {
-    afterwards(this.#finish({ kind: 'answered', by: page }, status), send);
+    this.#sendAfter(this.#finish({ kind: 'answered', by: page }, status), send);
   }
 
   /** The first byte of the upstream's answer is here. */
@@ -229,7 +231,7 @@ export class Exchange {
 
   /** @param send sends the refusal, when the record of it is where it must be */
   denied(reason: DenialReason, send: () => void): void {
-    afterwards(this.#finish({ kind: 'denied', reason }, DENIALS[reason].status), send);
+    this.#sendAfter(this.#finish({ kind: 'denied', reason }, DENIALS[reason].status), send);
   }
 
   failed(reason: FailureReason): void {
@@ -245,6 +247,22 @@ export class Exchange {
   /** What is known before it is over. */
   get soFar(): ExchangeRecord {
     return this.#record('underway', { kind: 'permitted' }, this.#status);
+  }
+
+  #sendAfter(recorded: Promise<void> | null, send: () => void): void {
+    if (recorded === null) {
+      send();
+      return;
+    }
+    recorded
+      .then(() => {
+        // Meanwhile somebody may have said that we are broken.
+        if (!this.answer.headSent) send();
+      })
+      .catch((error: unknown) => {
+        if (this.onBroken === null) this.answer.abort();
+        else this.onBroken(error);
+      });
   }
 
   #finish(outcome: Outcome, status: number): Promise<void> | null {
@@ -303,10 +321,4 @@ export class Exchange {
       stream: this.#stream,
     };
   }
-}
-
-function afterwards(recorded: Promise<void> | null, send: () => void): void {
-  if (recorded === null) send();
-  // Never rejects: what could not be recorded is the sink's to say.
-  else void recorded.then(send);
 }

@@ -13,6 +13,7 @@ import { type Log, textLine } from './log.js';
 import { isKnownMethod } from './method.js';
 import { type Redactor, constant } from './redact.js';
 import { timestamp } from './timestamp.js';
+import { isUuid } from './uuid.js';
 
 declare const accessLine: unique symbol;
 
@@ -226,15 +227,4 @@ function ms(value: number): string {
   if (!(micros >= 0 && micros <= 0x7fffffff)) return number(micros / 1000);
   const whole = Math.floor(micros / 1000);
   return `${whole}${FRACTIONS[micros - whole * 1000] ?? ''}`;
-}
-
-/** What our own request ids look like; asked for every line, so without a regular expression. */
-function isUuid(text: string): boolean {
-  if (text.length !== 36) return false;
-  for (let index = 0; index < 36; index++) {
-    const code = text.charCodeAt(index);
-    const dash = index === 8 || index === 13 || index === 18 || index === 23;
-    if (dash ? code !== 0x2d : !((code >= 0x30 && code <= 0x39) || (code >= 0x61 && code <= 0x66))) return false;
-  }
-  return true;
 }

@@ -50,6 +50,11 @@ export class Audit {
         found: (what, message) => {
           log[what === 'torn' ? 'warn' : 'error'](`audit.${what}`, message);
         },
+        removed: (segments, through) => {
+          log.info('audit.removed', `${segments} audit segments were older than audit.keep and are gone`, {
+            'guardbee.audit.through': through,
+          });
+        },
       },
     });
     return new Audit(trail, new Evidence(trail, redactor, settings.onFailure), settings, log);

@@ -81,6 +81,9 @@ export function handle(
   exchange.onCut = (reason) => {
     respond.failure(exchange, reason);
   };
+  exchange.onBroken = (error) => {
+    fail(exchange, error, around);
+  };
   try {
     if (around.draining()) {
       respond.denial(exchange, 'draining', []);

@@ -72,6 +72,8 @@ export function http1Server(
 
   const ask = (request: IncomingMessage, response: ServerResponse): void => {
     const { socket } = request;
+    // It was told that its head came too late, and will be told nothing else.
+    if (refused.has(socket)) return;
     const waiting = turns.get(socket);
     if (waiting !== undefined) {
       // Pipelined: one at a time, in order, so that nothing later overtakes an earlier write.
@@ -114,7 +116,7 @@ export function http1Server(
   server.on('checkExpectation', ask);
   server.on('upgrade', (request: IncomingMessage, socket: Duplex, head: Buffer) => {
     const peer = hooks.peerOf(socket);
-    if (peer === null || turns.has(socket)) {
+    if (peer === null || turns.has(socket) || refused.has(socket)) {
       socket.destroy();
       return;
     }
@@ -125,7 +127,7 @@ export function http1Server(
   server.on('connect', (request: IncomingMessage, socket: Duplex) => {
     // Refused by the same reading as everything else: CONNECT is not among the methods.
     const peer = hooks.peerOf(socket);
-    if (peer === null || turns.has(socket)) {
+    if (peer === null || turns.has(socket) || refused.has(socket)) {
       socket.destroy();
       return;
     }
@@ -194,6 +196,8 @@ const LINGER_BYTES = 1024 * 1024;
 const LINGER_MS = 1_000;
 /** Sockets that were told so, and how much more of theirs is thrown away. */
 const lingering = new WeakMap<Duplex, number>();
+/** Sockets whose refusal is on its way, or waits until it is recorded. */
+const refused = new WeakSet<Duplex>();
 
 /** The parser fails again on each further piece; a client in the middle of sending gets to see its answer all the same. */
 function linger(socket: Duplex, left: number, error: NodeJS.ErrnoException): void {
@@ -215,6 +219,10 @@ export function refuseUnreadable(
     linger(socket, left, error);
     return;
   }
+  if (refused.has(socket)) {
+    if (hasLeft(error)) socket.destroy();
+    return;
+  }
   if (busy || hasLeft(error) || !socket.writable || socket.destroyed) {
     socket.destroy();
     return;
@@ -227,23 +235,25 @@ export function refuseUnreadable(
     head.push(`${answer.fields[i] ?? ''}: ${answer.fields[i + 1] ?? ''}`);
   head.push('connection: close', '', '');
   socket.on('error', () => undefined);
+  refused.add(socket);
+  // A parser that failed stays failed. One that did not, because the head was late, might yet read a request.
+  const isBroken = error.code?.startsWith('HPE_') === true;
+  if (isBroken) lingering.set(socket, LINGER_BYTES);
   hooks.unreadable(hooks.peerOf(socket), scheme, reason, requestId, () => {
     socket.end(Buffer.concat([Buffer.from(head.join('\r\n'), 'latin1'), answer.body]));
-  });
-  // A parser that failed stays failed. One that did not, because the head was late, might yet read a request.
-  if (error.code?.startsWith('HPE_') !== true) {
-    socket.once('finish', () => {
+    if (!isBroken) {
+      socket.once('finish', () => {
+        socket.destroy();
+      });
+      return;
+    }
+    // Closing now could reset the connection before the client has read the answer (RFC 9112 §9.6).
+    const timer = setTimeout(() => {
       socket.destroy();
+    }, LINGER_MS);
+    socket.once('close', () => {
+      clearTimeout(timer);
     });
-    return;
-  }
-  // Closing now could reset the connection before the client has read the answer (RFC 9112 §9.6).
-  lingering.set(socket, LINGER_BYTES);
-  const timer = setTimeout(() => {
-    socket.destroy();
-  }, LINGER_MS);
-  socket.once('close', () => {
-    clearTimeout(timer);
   });
 }
 

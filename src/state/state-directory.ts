@@ -5,23 +5,24 @@ import * as path from 'node:path';
 import { StateError } from './store.js';
 
 /**
- * Makes the state directory, 0700, where there is none. One that is there keeps its mode, as systemd's StateDirectory=
+ * Makes the state directory (or that of the audit trail), 0700, where there is none. One that is there keeps its mode, as systemd's StateDirectory=
  * has one of its own: what is put into it is 0600. @throws StateError
  */
-export async function ensureStateDirectory(dir: string): Promise<void> {
+export async function ensureStateDirectory(dir: string, kind: 'state' | 'audit' = 'state'): Promise<void> {
+  const called = `the ${kind} directory ${dir}`;
   try {
     await mkdir(dir, { recursive: true, mode: 0o700 });
-    if (!(await stat(dir)).isDirectory()) throw new StateError(`the state directory ${dir} is not a directory`);
+    if (!(await stat(dir)).isDirectory()) throw new StateError(`${called} is not a directory`);
   } catch (error) {
     if (error instanceof StateError) throw error;
-    throw new StateError(`the state directory ${dir} cannot be made: ${why(error)}; name another with state: { dir }`);
+    throw new StateError(`${called} cannot be made: ${why(error)}; name another with ${kind}: { dir }`);
   }
   if (process.platform === 'win32') return;
   const { mode } = await stat(dir);
   // Whoever can write into it can put another socket and another journal in the place of ours.
   if ((mode & 0o022) !== 0) {
     throw new StateError(
-      `the state directory ${dir} can be changed by others (mode 0${(mode & 0o7777).toString(8)}); run chmod go-w on it`,
+      `${called} can be changed by others (mode 0${(mode & 0o7777).toString(8)}); run chmod go-w on it`,
     );
   }
 }

@@ -29,12 +29,9 @@ export function canonicalJson(value: CanonicalValue): string {
 
 /** `JSON.stringify` escapes exactly what RFC 8785 §3.2.2.2 says, and lone surrogates, which it forbids. */
 export function canonicalString(text: string): string {
-  const json = JSON.stringify(text);
-  if (LONE_SURROGATE.test(text)) throw new TypeError('a record holds well-formed text');
-  return json;
+  if (!text.isWellFormed()) throw new TypeError('a record holds well-formed text');
+  return JSON.stringify(text);
 }
-
-const LONE_SURROGATE = /\p{Cs}/u;
 
 function isList(value: CanonicalValue): value is readonly CanonicalValue[] {
   return Array.isArray(value);

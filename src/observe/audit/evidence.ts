@@ -5,6 +5,7 @@ import type { Identity } from '../../identity/identity.js';
 import { addressGroup } from '../../net/address-group.js';
 import { BoundedCache } from '../bounded-cache.js';
 import { isKnownMethod } from '../method.js';
+import { isUuid } from '../uuid.js';
 import { type Redactor, constant } from '../redact.js';
 import type { CanonicalValue } from './canonical-json.js';
 import { ANSWERED_AS, type AuditEvent, REFUSED_AS, ROUTE_AS } from './events.js';
@@ -168,7 +169,7 @@ export class Evidence {
       host: host === null ? undefined : this.#names.get(host),
       protocol: record.protocol === 'unknown' ? undefined : record.protocol,
       upgrade: record.upgrade ? true : undefined,
-      request_id: this.#names.get(record.requestId),
+      request_id: isUuid(record.requestId) ? record.requestId : this.#names.get(record.requestId),
       upstream: record.upstream ?? undefined,
       status: over && record.status > 0 ? record.status : undefined,
       bytes_in: over && outcome.kind !== 'denied' ? record.bytesIn : undefined,
@@ -215,5 +216,5 @@ function groupOf(peer: string | null): string {
 /** Whatever was cut, and wherever: text that can be written as canonical JSON. */
 function whole(text: string, most: number): string {
   const cut = text.length <= most ? text : `${text.slice(0, most - 1)}…`;
-  return cut.replace(/\p{Cs}/gu, '\ufffd');
+  return cut.toWellFormed();
 }

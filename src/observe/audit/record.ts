@@ -2,8 +2,8 @@
  * A record of the audit trail, written and read. It is one line of canonical JSON whose hash covers everything in it,
  * the hash of the line before included.
  */
-import { createHash } from 'node:crypto';
-import { type CanonicalValue, canonicalJson, canonicalString } from './canonical-json.js';
+import { hash } from 'node:crypto';
+import { type CanonicalValue, canonicalJson } from './canonical-json.js';
 import { AUDIT_EVENTS, AUDIT_RESULTS, type AuditEvent, type AuditResult } from './events.js';
 
 export const GENESIS = '0'.repeat(64);
@@ -72,57 +72,121 @@ export interface WrittenRecord {
 }
 
 /**
+ * Never throws and never leaves a record out, whatever text it is given: what cannot be written is replaced, and what
+ * does not fit is shortened.
+ */
+export function writeRecord(entry: Entry, place: Place, seal: Seal | null = null): WrittenRecord {
+  const written = compose(entry, place, seal);
+  if (fits(written.line)) return written;
+  for (const most of SHORTER) {
+    const shorter = compose(shortened(entry, most), { ...place, policy: cut(place.policy, most) }, seal);
+    if (fits(shorter.line)) return shorter;
+  }
+  // Nothing is left in it that has no bound of its own.
+  const { event, result, request_id } = entry;
+  const id = request_id === undefined ? undefined : cut(request_id, SHORTEST);
+  return compose({ event, result, request_id: id }, { ...place, policy: cut(place.policy, SHORTEST) }, seal);
+}
+
+/** Characters of each text that are left where a record is too long. */
+const SHORTEST = 32;
+const SHORTER = [256, 128, 64, SHORTEST];
+const MOST_OF_A_LIST = 16;
+
+function fits(line: string): boolean {
+  // A UTF-16 unit is three bytes of UTF-8 at most.
+  return line.length * 3 < LONGEST_RECORD || Buffer.byteLength(line) < LONGEST_RECORD;
+}
+
+function shortened(entry: Entry, most: number): Entry {
+  const members = Object.entries(entry).map(([name, value]: [string, CanonicalValue | undefined]) => [
+    name,
+    value === undefined ? undefined : name === 'event' || name === 'result' ? value : lessOf(value, most),
+  ]);
+  // Each has the type that it had.
+  return Object.fromEntries(members) as Entry;
+}
+
+function lessOf(value: CanonicalValue, most: number): CanonicalValue {
+  if (typeof value === 'string') return cut(value, most);
+  if (typeof value !== 'object' || value === null) return value;
+  const less = (one: CanonicalValue): CanonicalValue => lessOf(one, most);
+  if (Array.isArray(value)) return value.slice(0, MOST_OF_A_LIST).map(less);
+  const members = Object.entries(value).slice(0, MOST_OF_A_LIST);
+  return Object.fromEntries(members.map(([name, one]): [string, CanonicalValue] => [cut(name, most), less(one)]));
+}
+
+function cut(text: string, most: number): string {
+  return text.length <= most ? text : `${text.slice(0, most - 1)}…`;
+}
+
+/**
  * Members stand in the order of their names, which the tests hold against `canonicalJson`. By hand, because a record is
  * written for every request.
  */
-export function writeRecord(entry: Entry, place: Place, seal: Seal | null = null): WrittenRecord {
+function compose(entry: Entry, place: Place, seal: Seal | null): WrittenRecord {
   const { action, authenticator, client, count, credential, detail, host, peer, reason, resource, roles } = entry;
   let before = '';
-  if (action !== undefined) before += `"action":${canonicalString(action)},`;
-  if (authenticator !== undefined) before += `"authenticator":${canonicalString(authenticator)},`;
-  if (entry.bytes_in !== undefined) before += `"bytes_in":${integer(entry.bytes_in)},`;
-  if (entry.bytes_out !== undefined) before += `"bytes_out":${integer(entry.bytes_out)},`;
+  if (action !== undefined) before += `"action":${quoted(action)},`;
+  if (authenticator !== undefined) before += `"authenticator":${quoted(authenticator)},`;
+  if (entry.bytes_in !== undefined) before += `"bytes_in":${amount(entry.bytes_in)},`;
+  if (entry.bytes_out !== undefined) before += `"bytes_out":${amount(entry.bytes_out)},`;
   before += `"chain":"${place.chain}"`;
-  if (client !== undefined) before += `,"client":${canonicalString(client)}`;
-  if (count !== undefined) before += `,"count":${integer(count)}`;
-  if (credential !== undefined) before += `,"credential":${canonicalString(credential)}`;
-  if (detail !== undefined) before += `,"detail":${canonicalJson(detail)}`;
-  if (entry.duration_ms !== undefined) before += `,"duration_ms":${integer(entry.duration_ms)}`;
+  if (client !== undefined) before += `,"client":${quoted(client)}`;
+  if (count !== undefined) before += `,"count":${amount(count)}`;
+  if (credential !== undefined) before += `,"credential":${quoted(credential)}`;
+  if (detail !== undefined) before += `,"detail":${canonicalJson(tame(detail))}`;
+  if (entry.duration_ms !== undefined) before += `,"duration_ms":${amount(entry.duration_ms)}`;
   before += `,"event":"${entry.event}"`;
   // Here stands the hash.
   let after = '';
-  if (host !== undefined) after += `,"host":${canonicalString(host)}`;
+  if (host !== undefined) after += `,"host":${quoted(host)}`;
   if (seal !== null) after += `,"key":"${seal.key}"`;
-  if (entry.listener !== undefined) after += `,"listener":${canonicalString(entry.listener)}`;
-  if (peer !== undefined) after += `,"peer":${canonicalString(peer)}`;
-  after += `,"policy":${canonicalString(place.policy)},"prev":"${place.prev}"`;
-  if (entry.protocol !== undefined) after += `,"protocol":"${entry.protocol}"`;
+  if (entry.listener !== undefined) after += `,"listener":${quoted(entry.listener)}`;
+  if (peer !== undefined) after += `,"peer":${quoted(peer)}`;
+  after += `,"policy":${quoted(place.policy)},"prev":"${place.prev}"`;
+  if (entry.protocol !== undefined) after += `,"protocol":${quoted(entry.protocol)}`;
   if (entry.query !== undefined) after += ',"query":true';
-  if (reason !== undefined) after += `,"reason":${canonicalString(reason)}`;
-  if (entry.request_id !== undefined) after += `,"request_id":${canonicalString(entry.request_id)}`;
-  if (resource !== undefined) after += `,"resource":${canonicalString(resource)}`;
+  if (reason !== undefined) after += `,"reason":${quoted(reason)}`;
+  if (entry.request_id !== undefined) after += `,"request_id":${quoted(entry.request_id)}`;
+  if (resource !== undefined) after += `,"resource":${quoted(resource)}`;
   after += `,"result":"${entry.result}"`;
-  if (roles !== undefined) after += `,"roles":${canonicalJson(roles)}`;
-  if (entry.route !== undefined) after += `,"route":${canonicalString(entry.route)}`;
-  after += `,"seq":${integer(place.seq)}`;
+  if (roles !== undefined) after += `,"roles":[${roles.map(quoted).join(',')}]`;
+  if (entry.route !== undefined) after += `,"route":${quoted(entry.route)}`;
+  after += `,"seq":${amount(place.seq)}`;
   let last = '';
-  if (entry.status !== undefined) last += `,"status":${integer(entry.status)}`;
+  if (entry.status !== undefined) last += `,"status":${amount(entry.status)}`;
   last += `,"time":"${place.time}"`;
   if (entry.upgrade !== undefined) last += ',"upgrade":true';
-  if (entry.upstream !== undefined) last += `,"upstream":${canonicalString(entry.upstream)}`;
+  if (entry.upstream !== undefined) last += `,"upstream":${quoted(entry.upstream)}`;
   last += ',"v":1';
-  if (entry.who !== undefined) last += `,"who":${canonicalString(entry.who)}`;
+  if (entry.who !== undefined) last += `,"who":${quoted(entry.who)}`;
   if (seal !== null) last = `,"signature":"${seal.sign(`{${before}${after}${last}}`)}"${last}`;
-  const hash = sha256(`{${before}${after}${last}}`);
-  return { line: `{${before},"hash":"${hash}"${after}${last}}`, hash };
+  const digest = sha256(`{${before}${after}${last}}`);
+  return { line: `{${before},"hash":"${digest}"${after}${last}}`, hash: digest };
 }
 
-function integer(value: number): string {
-  return String(Number.isSafeInteger(value) ? value + 0 : 0);
+/** Lone surrogates become U+FFFD: they have no form in UTF-8 (RFC 8785 §3.2.2.2). */
+function quoted(text: string): string {
+  return JSON.stringify(text.isWellFormed() ? text : text.toWellFormed());
+}
+
+function amount(value: number): string {
+  return Number.isSafeInteger(value) && value > 0 ? String(value) : '0';
+}
+
+/** What can be written as canonical JSON. Only records of our own life have it, so this may take its time. */
+function tame(value: CanonicalValue): CanonicalValue {
+  if (typeof value === 'string') return value.toWellFormed();
+  if (typeof value === 'number') return Number.isSafeInteger(value) ? value : 0;
+  if (typeof value !== 'object' || value === null) return value;
+  if (Array.isArray(value)) return value.map(tame);
+  const members = Object.entries(value);
+  return Object.fromEntries(members.map(([name, one]): [string, CanonicalValue] => [name.toWellFormed(), tame(one)]));
 }
 
 function sha256(text: string): string {
-  return createHash('sha256').update(text, 'utf8').digest('hex');
+  return hash('sha256', text, 'hex');
 }
 
 /**

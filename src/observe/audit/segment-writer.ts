@@ -1,6 +1,9 @@
-import { type FileHandle, open, statfs } from 'node:fs/promises';
+import type { Stats } from 'node:fs';
+import { constants } from 'node:fs';
+import { type FileHandle, lstat, mkdir, open, statfs } from 'node:fs/promises';
 import * as path from 'node:path';
 import { codeOf, syncDirectory } from '../../state/state-directory.js';
+import { moveAside } from './segments.js';
 
 /** A finished line, to be written after the one before it. */
 export interface Line {
@@ -17,10 +20,22 @@ export interface WriterNotices {
   failing(code: string): void;
   /** They can again. */
   recovered(): void;
+  /** Somebody else changed the segment; what was lost of it is in its place again where that was possible. */
+  disturbed(disturbance: Disturbance): void;
+}
+
+/** What somebody else did to the segment that is written. */
+export interface Disturbance {
+  /** `cut` is what cannot be mended: the bytes are gone. */
+  readonly what: 'removed' | 'replaced' | 'cut';
+  readonly file: string;
+  /** Name that what stood in its place has now; null: nothing did. */
+  readonly kept: string | null;
 }
 
 interface Waiter {
   readonly seq: number;
+  readonly sinceMs: number;
   readonly resolve: (written: boolean) => void;
 }
 
@@ -36,14 +51,16 @@ export const TROUBLES = ['slow', 'low_space'] as const;
 
 /** Lines that nobody waits for are written together, so late at most; writing them takes its time too. */
 const LATEST_MS = 50;
-/** Written at once. */
-const MOST_AT_ONCE = 1024 * 1024;
+/** Characters that are written at once: what a power cut leaves behind is no more than `recover` looks at. */
+const MOST_AT_ONCE = 256 * 1024;
 /** How many lines wait in memory while the disk does not take them. */
 const MOST_WAITING = 10_000;
 const MOST_WAITING_BYTES = 8 * 1024 * 1024;
 const SHORTEST_PAUSE_MS = 100;
 const LONGEST_PAUSE_MS = 5_000;
 const LOOK_EVERY_MS = 1_000;
+const PATIENCE_MS = 5_000;
+const COPIED_AT_ONCE = 1024 * 1024;
 
 /**
  * Writes lines to segments, in order, in batches: one write and one fdatasync(2) for all that wait. A batch that fails is
@@ -62,6 +79,8 @@ export class SegmentWriter {
   #length: number;
   /** There may be more in the file than that. */
   #dirty = false;
+  /** Its name may not be on the disk yet. */
+  #unnamed = false;
   #synced: number;
   #urgent = 0;
   #running: Promise<void> | null = null;
@@ -72,6 +91,7 @@ export class SegmentWriter {
   #lookedAt = Number.NEGATIVE_INFINITY;
   #low = false;
   #closing = false;
+  readonly #watch: NodeJS.Timeout;
   #wake: (() => void) | null = null;
 
   /** @param at the segment that goes on; null: the first line opens one. @param synced its last sequence number */
@@ -86,6 +106,16 @@ export class SegmentWriter {
     this.#length = at?.length ?? 0;
     this.#synced = synced;
     this.#notices = notices;
+    // Whoever is sent elsewhere since the disk is full brings no more lines by which it would be seen that it no longer is.
+    this.#watch = setInterval(() => {
+      if (this.#running !== null) return;
+      this.#start(async () => {
+        await this.#look().catch((error: unknown) => {
+          this.#failed(codeOf(error));
+        });
+      });
+    }, LOOK_EVERY_MS);
+    this.#watch.unref();
   }
 
   /** Why nothing can be written at present; null: it can. */
@@ -115,29 +145,47 @@ export class SegmentWriter {
     if (seq <= this.#synced) return true;
     if (this.#trouble !== null) return false;
     return new Promise((resolve) => {
-      this.#waiters.push({ seq, resolve });
-      this.#patience ??= setTimeout(() => {
-        this.#patience = null;
-        if (this.#waiters.length > 0) this.#failed('slow');
-      }, this.#settings.patienceMs ?? 5_000);
+      this.#waiters.push({ seq, sinceMs: performance.now(), resolve });
+      this.#beImpatient();
     });
   }
 
-  /** Writes what is left; what the disk does not take then is lost, and their number returned. */
+  /** Writes what is left, for as long as patience lasts; what the disk does not take then is lost, and their number returned. */
   async close(): Promise<number> {
     this.#closing = true;
+    clearInterval(this.#watch);
     if (this.#timer !== null) clearTimeout(this.#timer);
     this.#timer = null;
     this.#wake?.();
     this.#urgent = this.#lines.at(-1)?.seq ?? this.#urgent;
     this.#schedule();
-    await this.#running;
+    const hangs = await this.#outlasts(this.#running);
     if (this.#patience !== null) clearTimeout(this.#patience);
     this.#patience = null;
     this.#release(false);
-    await this.#handle?.close().catch(() => undefined);
+    // A file that is closed waits for what is underway in it.
+    if (!hangs) await this.#handle?.close().catch(() => undefined);
     this.#handle = null;
     return this.#lines.length;
+  }
+
+  /** Whether patience ends first. */
+  async #outlasts(running: Promise<void> | null): Promise<boolean> {
+    if (running === null) return false;
+    let timer: NodeJS.Timeout | undefined;
+    const late = new Promise<true>((resolve) => {
+      timer = setTimeout(() => {
+        resolve(true);
+      }, this.#settings.patienceMs ?? PATIENCE_MS);
+    });
+    // What was scheduled meanwhile is the same disk's.
+    const done = running.then(async () => {
+      while (this.#running !== null) await this.#running;
+      return false as const;
+    });
+    const hangs = await Promise.race([done, late]);
+    clearTimeout(timer);
+    return hangs;
   }
 
   #schedule(): void {
@@ -145,10 +193,7 @@ export class SegmentWriter {
     if (this.#urgent > this.#synced) {
       if (this.#timer !== null) clearTimeout(this.#timer);
       this.#timer = null;
-      this.#running = this.#run().finally(() => {
-        this.#running = null;
-        this.#schedule();
-      });
+      this.#start(() => this.#run());
       return;
     }
     this.#timer ??= setTimeout(() => {
@@ -156,6 +201,15 @@ export class SegmentWriter {
       this.#urgent = this.#lines.at(-1)?.seq ?? 0;
       this.#schedule();
     }, LATEST_MS);
+  }
+
+  /** One at a time. */
+  #start(work: () => Promise<void>): void {
+    this.#running = work().finally(() => {
+      this.#running = null;
+      // What was tried for the last time is not tried again.
+      if (!this.#closing || this.#trouble === null) this.#schedule();
+    });
   }
 
   async #run(): Promise<void> {
@@ -216,31 +270,85 @@ export class SegmentWriter {
     if (first.opens !== null && first.opens !== this.#file) {
       await this.#handle?.close();
       this.#handle = null;
+      const name = path.join(this.#settings.dir, first.opens);
       // Never a file that is there: whatever is in it is not ours.
-      const made = await open(path.join(this.#settings.dir, first.opens), 'wx', 0o600);
-      this.#handle = made;
+      if ((await statOf(name)) !== null) await moveAside(this.#settings.dir, first.opens);
+      this.#handle = await open(name, 'wx+', 0o600);
       this.#file = first.opens;
       this.#length = 0;
       this.#dirty = false;
-      await syncDirectory(this.#settings.dir);
+      this.#unnamed = true;
     }
     if (this.#file === null) throw new TypeError('the first line of a trail opens a segment');
-    this.#handle ??= await open(path.join(this.#settings.dir, this.#file), 'r+');
+    this.#handle ??= await open(path.join(this.#settings.dir, this.#file), AS_IT_IS);
+    if (this.#unnamed) {
+      await syncDirectory(this.#settings.dir);
+      this.#unnamed = false;
+    }
     return this.#handle;
   }
 
-  /** Now and then: how much is left on the file system. */
+  /** Now and then: whether the segment is where it was, and how much is left on the file system. */
   async #look(): Promise<void> {
     const now = performance.now();
-    if (now - this.#lookedAt < LOOK_EVERY_MS) return;
-    this.#lookedAt = now;
+    if (now - this.#lookedAt < LOOK_EVERY_MS / 2) return;
+    await this.#lookAtSegment();
     const { bavail, bsize } = await statfs(this.#settings.dir);
+    this.#lookedAt = now;
     const low = bavail * bsize < this.#settings.minFreeBytes;
     if (low === this.#low) return;
     this.#low = low;
     // What is left is for the records of what is refused.
     if (low) this.#notices.failing('low_space');
     else if (this.#trouble === null) this.#notices.recovered();
+  }
+
+  async #lookAtSegment(): Promise<void> {
+    const handle = this.#handle;
+    const file = this.#file;
+    if (handle === null || file === null) return;
+    const name = path.join(this.#settings.dir, file);
+    const [own, found] = await Promise.all([handle.stat(), statOf(name)]);
+    if (found?.ino !== own.ino || found.dev !== own.dev) {
+      const kept = await this.#putBack(handle, file, found !== null);
+      this.#notices.disturbed({ what: found === null ? 'removed' : 'replaced', file, kept });
+    } else if (own.size < this.#length) {
+      // What follows gets a line of its own.
+      if (own.size > 0) await handle.write('\n', own.size);
+      this.#length = own.size > 0 ? own.size + 1 : 0;
+      this.#notices.disturbed({ what: 'cut', file, kept: null });
+    }
+  }
+
+  /** What is open is there, whatever its name leads to: it is written again under that. */
+  async #putBack(from: FileHandle, file: string, isTaken: boolean): Promise<string | null> {
+    const { dir } = this.#settings;
+    await mkdir(dir, { recursive: true, mode: 0o700 });
+    const kept = isTaken ? await moveAside(dir, file) : null;
+    const to = await open(path.join(dir, file), 'wx+', 0o600);
+    try {
+      const piece = Buffer.alloc(Math.min(this.#length, COPIED_AT_ONCE));
+      for (let at = 0; at < this.#length;) {
+        const { bytesRead } = await from.read(piece, 0, Math.min(piece.length, this.#length - at), at);
+        // It was cut too.
+        if (bytesRead === 0) break;
+        for (let done = 0; done < bytesRead;) {
+          done += (await to.write(piece, done, bytesRead - done, at + done)).bytesWritten;
+        }
+        at += bytesRead;
+      }
+      await to.sync();
+      await syncDirectory(dir);
+    } catch (error) {
+      await to.close();
+      // Half a copy would be taken for what somebody put there.
+      await moveAside(dir, file).catch(() => undefined);
+      throw error;
+    }
+    this.#handle = to;
+    this.#dirty = false;
+    await from.close();
+    return kept;
   }
 
   #failed(code: string): void {
@@ -268,12 +376,21 @@ export class SegmentWriter {
     this.#waiters = still;
     if (this.#patience !== null) clearTimeout(this.#patience);
     this.#patience = null;
-    if (still.length > 0) {
-      this.#patience = setTimeout(() => {
+    this.#beImpatient();
+  }
+
+  /** Until the one that has waited longest has waited long enough. */
+  #beImpatient(): void {
+    const [oldest] = this.#waiters;
+    if (oldest === undefined || this.#patience !== null) return;
+    const leftMs = oldest.sinceMs + (this.#settings.patienceMs ?? PATIENCE_MS) - performance.now();
+    this.#patience = setTimeout(
+      () => {
         this.#patience = null;
-        this.#failed('slow');
-      }, this.#settings.patienceMs ?? 5_000);
-    }
+        if (this.#waiters.length > 0) this.#failed('slow');
+      },
+      Math.max(0, leftMs),
+    );
   }
 
   async #pause(ms: number): Promise<void> {
@@ -286,4 +403,15 @@ export class SegmentWriter {
     });
     this.#wake = null;
   }
+}
+
+/** For reading and writing; never what a link leads to, and a FIFO does not hang us. */
+const AS_IT_IS = constants.O_RDWR | constants.O_NOFOLLOW | constants.O_NONBLOCK;
+
+/** Null: there is nothing of that name. */
+async function statOf(name: string): Promise<Stats | null> {
+  return await lstat(name).catch((error: unknown) => {
+    if (codeOf(error) === 'ENOENT') return null;
+    throw error;
+  });
 }

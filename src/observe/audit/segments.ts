@@ -1,6 +1,7 @@
 /** The files of a trail: one after the other, named by their first record and their day. */
-import { readdir } from 'node:fs/promises';
-import { why } from '../../state/state-directory.js';
+import { lstat, readdir, rename } from 'node:fs/promises';
+import * as path from 'node:path';
+import { codeOf, why } from '../../state/state-directory.js';
 import { StateError } from '../../state/store.js';
 
 /** The socket that says whose the directory is. */
@@ -37,4 +38,36 @@ export async function listSegments(dir: string): Promise<SegmentName[]> {
   }
   const segments = files.flatMap((file) => parseSegmentName(file) ?? []);
   return segments.sort((a, b) => a.first - b.first);
+}
+
+const MOST_KEPT = 1000;
+
+/**
+ * Renames what has a segment's name and is none of ours, and says what it is called now. Whatever it is: nothing is
+ * opened, nothing followed, nothing lost. @throws the system's error
+ */
+export async function moveAside(dir: string, file: string): Promise<string> {
+  for (let number = 1; ; number += 1) {
+    const kept = keptName(file, number);
+    const taken = await lstat(path.join(dir, kept)).then(
+      () => true,
+      (error: unknown) => {
+        if (codeOf(error) === 'ENOENT') return false;
+        throw error;
+      },
+    );
+    if (taken && number < MOST_KEPT) continue;
+    await rename(path.join(dir, file), path.join(dir, kept));
+    return kept;
+  }
+}
+
+/** Whether that is where something went that had the segment's name, or was in it. */
+export function isKeptOf(file: string, name: string): boolean {
+  return name.startsWith(`${file}.torn`) && /^(?:-\d+)?$/.test(name.slice(file.length + '.torn'.length));
+}
+
+/** Where bytes go that are no records. @param number from 1 */
+export function keptName(file: string, number: number): string {
+  return number === 1 ? `${file}.torn` : `${file}.torn-${String(number)}`;
 }

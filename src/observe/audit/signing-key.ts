@@ -45,13 +45,19 @@ export class SigningKey implements Seal {
     } else {
       privateKey = parse(file, pem);
     }
+    const own = new SigningKey(privateKey);
+    await own.publish(auditDir);
+    return own;
+  }
+
+  /** Puts the public key beside the segments. @throws StateError */
+  async publish(auditDir: string): Promise<void> {
     const publicFile = path.join(auditDir, PUBLIC_KEY_FILE);
-    const publicPem = createPublicKey(privateKey).export({ type: 'spki', format: 'pem' }).toString();
+    const publicPem = createPublicKey(this.#private).export({ type: 'spki', format: 'pem' }).toString();
     const there = await readStateFile(publicFile, LONGEST_KEY);
     if (there?.toString('latin1') !== publicPem) await replaceStateFile(publicFile, publicPem);
     // Whoever verifies is seldom the user that writes.
     await chmod(publicFile, 0o644).catch(() => undefined);
-    return new SigningKey(privateKey);
   }
 
   sign(text: string): string {

@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import * as path from 'node:path';
 import type { AuditSettings } from '../../policy/policy.js';
-import { HeldSocket } from '../../state/held-socket.js';
+import { HeldSocket, StateInUseError, isHeld } from '../../state/held-socket.js';
 import { ensureStateDirectory, readStateFile, replaceStateFile } from '../../state/state-directory.js';
 import { StateError } from '../../state/store.js';
 import { DurationSeries } from '../duration-histogram.js';
@@ -9,13 +9,18 @@ import { timestamp } from '../timestamp.js';
 import type { CanonicalValue } from './canonical-json.js';
 import { type Entry, GENESIS, writeRecord } from './record.js';
 import { type Found, recover } from './recover.js';
-import { SegmentWriter } from './segment-writer.js';
+import { ClockWatch, findExpired, removeSegments } from './retention.js';
+import { type Disturbance, SegmentWriter } from './segment-writer.js';
 import { WRITER_SOCKET, segmentName } from './segments.js';
 import { KEY_FOLDER, SigningKey } from './signing-key.js';
 
 const HEAD_FILE = 'head.json';
 /** A clock that is set back by less is a clock that is kept right. */
 const CLOCK_TOLERANCE_MS = 1_000;
+/** The last moment that RFC 3339 has a form for. */
+const LAST_MS = Date.UTC(9999, 11, 31, 23, 59, 59, 999);
+/** How often it is looked for segments that are old enough to go; often enough to begin soon after the clock is trusted. */
+const RETENTION_MS = 3_600_000 + 60_000;
 
 /** Where the chain stands: whoever has it can tell later that nothing before it is missing. */
 export interface Head {
@@ -31,7 +36,9 @@ export interface TrailNotices {
   failing(code: string): void;
   recovered(): void;
   /** What the start found that should not be. */
-  found(what: 'torn' | 'tail_missing' | 'head_unwritten', message: string): void;
+  found(what: 'torn' | 'tail_missing' | 'head_unwritten' | 'disturbed' | 'not_removed', message: string): void;
+  /** Segments that were older than they are to be kept have gone. @param through number of the last record in them */
+  removed(segments: number, through: number): void;
 }
 
 export interface TrailInit {
@@ -41,6 +48,8 @@ export interface TrailInit {
   readonly policy: string;
   readonly notices: TrailNotices;
   readonly now?: () => number;
+  /** Monotonic milliseconds. */
+  readonly ticks?: () => number;
   readonly patienceMs?: number;
 }
 
@@ -56,7 +65,7 @@ export class AuditTrail {
   readonly #notices: TrailNotices;
   readonly #now: () => number;
   readonly #key: SigningKey;
-  readonly #lock: HeldSocket;
+  #lock: HeldSocket;
   readonly #writer: SegmentWriter;
   readonly #chain: string;
   #policy: string;
@@ -70,6 +79,9 @@ export class AuditTrail {
   #head: Head | null = null;
   #keeping: Promise<void> = Promise.resolve();
   readonly #timer: NodeJS.Timeout;
+  readonly #clock: ClockWatch;
+  readonly #retention: NodeJS.Timeout;
+  #tidying: Promise<void> = Promise.resolve();
   #lost = { count: 0, since: 0, until: 0 };
   #lostInAll = 0;
   #closed = false;
@@ -79,7 +91,9 @@ export class AuditTrail {
     this.#settings = settings;
     this.#stateDir = init.stateDir;
     this.#notices = notices;
-    this.#now = init.now ?? Date.now;
+    const now = init.now ?? Date.now;
+    this.#now = () => Math.min(LAST_MS, Math.max(0, now()));
+    this.#clock = new ClockWatch(this.#now, init.ticks ?? (() => performance.now()));
     this.#policy = init.policy;
     this.#key = key;
     this.#lock = lock;
@@ -109,25 +123,32 @@ export class AuditTrail {
           this.#sayWhatWasLost();
           notices.recovered();
         },
+        disturbed: (disturbance) => {
+          this.#disturbed(disturbance);
+        },
       },
     );
     this.#timer = setInterval(() => {
       if (this.#sinceCheckpoint > 0) this.checkpoint();
     }, settings.checkpointMs);
     this.#timer.unref();
+    this.#retention = setInterval(() => {
+      this.#tidying = this.#tidying.then(() => this.retain());
+    }, RETENTION_MS);
+    this.#retention.unref();
   }
 
   /** @throws StateInUseError when another process writes there; StateError */
   static async open(init: TrailInit): Promise<AuditTrail> {
     const { dir } = init.settings;
-    await ensureStateDirectory(dir);
-    const inUse = `another guardbee writes the audit trail in ${dir}; give each its own with audit: { dir: PATH }`;
-    const lock = await HeldSocket.open(dir, WRITER_SOCKET, inUse, (socket) => socket.destroy());
+    await ensureStateDirectory(dir, 'audit');
+    const lock = await holdDirectory(dir);
     try {
       const key = await SigningKey.open(init.stateDir, dir);
-      const found = await recover(dir);
+      const head = await readHead(headFileOf(init.stateDir));
+      const found = await recover(dir, head);
       const trail = new AuditTrail(init, key, lock, found);
-      await trail.#begin(found);
+      trail.#begin(found, head);
       return trail;
     } catch (error) {
       await lock.close();
@@ -194,6 +215,8 @@ export class AuditTrail {
   /** The last record, signed, and everything on the disk that it takes. Resolves to how many records it did not take. */
   async close(last: Entry): Promise<number> {
     clearInterval(this.#timer);
+    clearInterval(this.#retention);
+    await this.#tidying;
     this.add(last);
     this.checkpoint();
     this.#closed = true;
@@ -203,13 +226,34 @@ export class AuditTrail {
     return left + this.#lost.count;
   }
 
-  async #begin(found: Found | null): Promise<void> {
+  /**
+   * Removes segments that are older than they are to be kept. The chain says so first, and signs that. Where the clock
+   * may be wrong nothing is removed: what is gone stays gone.
+   */
+  async retain(): Promise<void> {
+    const { keepMs, dir } = this.#settings;
+    if (this.#closed || !this.#clock.isSteady || keepMs === Infinity) return;
+    try {
+      const expired = await findExpired(dir, keepMs, this.#now());
+      if (expired === null) return;
+      const { segments, last } = expired;
+      const detail = { hash: last.hash, segments: segments.length, through: last.seq };
+      if (this.add({ event: 'segments_removed', result: 'noted', detail }) === null) return;
+      this.checkpoint();
+      if (!(await this.#writer.durable(this.#seq))) return;
+      await removeSegments(dir, segments);
+      this.#notices.removed(segments.length, last.seq);
+    } catch (error) {
+      this.#notices.found('not_removed', error instanceof Error ? error.message : 'unknown');
+    }
+  }
+
+  #begin(found: Found | null, head: Head | null): void {
     for (const torn of found?.torn ?? []) {
       const { kept, bytes, sha256 } = torn;
       this.#notices.found('torn', `the audit trail ended in the middle of a line; its ${bytes} bytes are in ${kept}`);
       this.add({ event: 'chain_recovered', result: 'noted', reason: 'torn', detail: { bytes, kept, sha256 } });
     }
-    const head = await this.#lastHead();
     if (head !== null && (head.chain !== this.#chain || (found?.last.seq ?? 0) < head.seq)) {
       const last = found === null ? 0 : found.last.seq;
       this.#notices.found(
@@ -227,28 +271,34 @@ export class AuditTrail {
     }
   }
 
-  async #lastHead(): Promise<Head | null> {
-    const bytes = await readStateFile(this.#headFile, 4096);
-    if (bytes === null) return null;
-    try {
-      const value = JSON.parse(bytes.toString('utf8')) as Partial<Record<keyof Head, unknown>> | null;
-      const { chain, seq, hash, time } = value ?? {};
-      if (
-        typeof chain === 'string' &&
-        typeof seq === 'number' &&
-        typeof hash === 'string' &&
-        typeof time === 'string'
-      ) {
-        return { chain, seq, hash, time };
-      }
-    } catch {
-      // Said below.
-    }
-    throw new StateError(`${this.#headFile} is not as guardbee writes it; move it away`);
+  /** Somebody was at the segment. */
+  #disturbed({ what, file, kept }: Disturbance): void {
+    this.#notices.found(
+      'disturbed',
+      what === 'removed'
+        ? `the segment ${file} was removed while it was written, and has been put back`
+        : what === 'replaced'
+          ? `something else had the name of the segment ${file}, and is now ${kept ?? 'gone'}; the segment is back`
+          : `the end of the segment ${file} was cut off while it was written: records are missing`,
+    );
+    const detail = { segment: file, ...(kept === null ? {} : { kept }) };
+    if (!this.#closed) this.add({ event: 'chain_recovered', result: 'noted', reason: `segment_${what}`, detail });
+    // The directory may be another one than it was.
+    this.#keeping = this.#keeping.then(() => this.#holdDirectory());
   }
 
-  get #headFile(): string {
-    return path.join(this.#stateDir, KEY_FOLDER, HEAD_FILE);
+  async #holdDirectory(): Promise<void> {
+    const { dir } = this.#settings;
+    try {
+      if (this.#closed || (await isHeld(dir, WRITER_SOCKET))) return;
+      // First: closing it removes what has its name.
+      await this.#lock.close();
+      this.#lock = await holdDirectory(dir);
+      await this.#key.publish(dir);
+    } catch (error) {
+      const said = error instanceof StateError || error instanceof StateInUseError ? error.message : 'unknown';
+      this.#notices.found('disturbed', said);
+    }
   }
 
   /** The record, and before it what must stand before it. */
@@ -256,37 +306,40 @@ export class AuditTrail {
     if (nowMs < this.#timeMs - CLOCK_TOLERANCE_MS) {
       const from = timestamp(this.#timeMs);
       this.#timeMs = nowMs;
+      const went = timestamp(nowMs).slice(0, 10);
+      // The segment goes on: the day that it was named for may never come. The next that does begins one again.
+      if (this.#segment !== null) this.#segment = { ...this.#segment, day: went };
       this.#chainUp({ event: 'clock_went_back', result: 'noted', detail: { from } }, nowMs, false);
     }
+    // Time stands still for as long as a clock was put back by a little.
     this.#timeMs = Math.max(nowMs, this.#timeMs);
-    const day = timestamp(nowMs).slice(0, 10);
+    const day = timestamp(this.#timeMs).slice(0, 10);
     const segment = this.#segment;
-    if (segment === null) return this.#openSegment(entry, null, day, nowMs, urgent);
-    if (this.#sealed) return this.#openSegment(entry, segment.file, day, nowMs, urgent);
-    // A day that comes back, since the clock was wrong, is no new one.
+    if (segment === null) return this.#openSegment(entry, null, day, urgent);
+    if (this.#sealed) return this.#openSegment(entry, segment.file, day, urgent);
     if (day > segment.day || segment.bytes >= this.#settings.segmentBytes) {
-      this.#write({ event: 'segment_sealed', result: 'noted' }, nowMs, null, false, true);
+      this.#write({ event: 'segment_sealed', result: 'noted' }, null, false, true);
       this.#sealed = true;
-      return this.#openSegment(entry, segment.file, day, nowMs, urgent);
+      return this.#openSegment(entry, segment.file, day, urgent);
     }
-    return this.#write(entry, nowMs, null, urgent, false);
+    return this.#write(entry, null, urgent, false);
   }
 
-  #openSegment(entry: Entry, before: string | null, day: string, nowMs: number, urgent: boolean): number {
+  #openSegment(entry: Entry, before: string | null, day: string, urgent: boolean): number {
     const file = segmentName(this.#seq + 1, day);
     this.#segment = { file, day, bytes: 0 };
     this.#sealed = false;
     const detail: Record<string, CanonicalValue> = { segment: file, ...(before === null ? {} : { before }) };
-    this.#write({ event: 'segment_opened', result: 'noted', detail }, nowMs, file, false, false);
-    return this.#write(entry, nowMs, null, urgent, false);
+    this.#write({ event: 'segment_opened', result: 'noted', detail }, file, false, false);
+    return this.#write(entry, null, urgent, false);
   }
 
-  #write(entry: Entry, nowMs: number, opens: string | null, urgent: boolean, signed: boolean): number {
+  #write(entry: Entry, opens: string | null, urgent: boolean, signed: boolean): number {
     this.#seq += 1;
     const place = {
       chain: this.#chain,
       seq: this.#seq,
-      time: timestamp(nowMs),
+      time: timestamp(this.#timeMs),
       prev: this.#prev,
       policy: this.#policy,
     };
@@ -303,7 +356,9 @@ export class AuditTrail {
   }
 
   #checkpointAt(nowMs: number): void {
-    this.#write({ event: 'checkpoint', result: 'noted' }, nowMs, null, false, true);
+    if (this.#segment === null || this.#sealed) return;
+    this.#timeMs = Math.max(nowMs, this.#timeMs);
+    this.#write({ event: 'checkpoint', result: 'noted' }, null, false, true);
   }
 
   #lose(nowMs: number): void {
@@ -333,11 +388,35 @@ export class AuditTrail {
       // A later one is coming; the last is what counts.
       if (this.#head !== latest) return;
       try {
-        await replaceStateFile(this.#headFile, text);
+        await replaceStateFile(headFileOf(this.#stateDir), text);
       } catch (error) {
         const why = error instanceof Error ? error.message : 'unknown';
         this.#notices.found('head_unwritten', why);
       }
     });
   }
+}
+
+function headFileOf(stateDir: string): string {
+  return path.join(stateDir, KEY_FOLDER, HEAD_FILE);
+}
+
+async function readHead(file: string): Promise<Head | null> {
+  const bytes = await readStateFile(file, 4096);
+  if (bytes === null) return null;
+  try {
+    const value = JSON.parse(bytes.toString('utf8')) as Partial<Record<keyof Head, unknown>> | null;
+    const { chain, seq, hash, time } = value ?? {};
+    if (typeof chain === 'string' && typeof seq === 'number' && typeof hash === 'string' && typeof time === 'string') {
+      return { chain, seq, hash, time };
+    }
+  } catch {
+    // Said below.
+  }
+  throw new StateError(`${file} is not as guardbee writes it; move it away`);
+}
+
+async function holdDirectory(dir: string): Promise<HeldSocket> {
+  const inUse = `another guardbee writes the audit trail in ${dir}; give each its own with audit: { dir: PATH }`;
+  return await HeldSocket.open(dir, WRITER_SOCKET, inUse, (socket) => socket.destroy());
 }
