@@ -42,7 +42,12 @@ const LIST = /-----BEGIN X509 CRL-----([\s\S]*?)-----END X509 CRL-----/g;
  * @param crl null: none is named
  * @param now epoch milliseconds
  */
-export function judgeClientAuthority(ca: Buffer, crl: Buffer | null, now: number): AuthorityVerdict {
+export function judgeClientAuthority(
+  ca: Buffer,
+  crl: Buffer | null,
+  now: number,
+  vouchesFor: 'clients' | 'collector' = 'clients',
+): AuthorityVerdict {
   const problems: AuthorityProblem[] = [];
   const wrong = (of: 'ca' | 'crl', problem: string, hint?: string): void => {
     problems.push({ severity: 'error', of, kind: 'wrong', problem, ...(hint === undefined ? {} : { hint }) });
@@ -51,7 +56,7 @@ export function judgeClientAuthority(ca: Buffer, crl: Buffer | null, now: number
     problems.push({ severity: 'warning', of, kind: 'date', problem, hint });
   };
 
-  const authorities = readAuthorities(ca, now, wrong, late);
+  const authorities = readAuthorities(ca, now, vouchesFor, wrong, late);
   const lists = crl === null ? [] : readLists(crl, wrong);
   if (problems.some((one) => one.severity === 'error')) return { authority: null, problems };
 
@@ -94,7 +99,13 @@ interface NamedList {
   readonly list: RevocationList;
 }
 
-function readAuthorities(ca: Buffer, now: number, wrong: Wrong, late: Late): Authority[] {
+function readAuthorities(
+  ca: Buffer,
+  now: number,
+  vouchesFor: 'clients' | 'collector',
+  wrong: Wrong,
+  late: Late,
+): Authority[] {
   const text = ca.toString('latin1');
   if (text.includes('PRIVATE KEY-----')) {
     wrong('ca', 'it holds a private key, which guardbee has no use for', 'keep the certificate of the authority alone');
@@ -119,7 +130,9 @@ function readAuthorities(ca: Buffer, now: number, wrong: Wrong, late: Late): Aut
       wrong(
         'ca',
         `${place} is no authority (it does not say CA:TRUE), so it can vouch for nobody`,
-        'name the certificate of the authority that issued those of the nodes; a single node is pinned with spki',
+        vouchesFor === 'clients'
+          ? 'name the certificate of the authority that issued those of the nodes; a single node is pinned with spki'
+          : 'name the certificate of the authority that issued that of the collector',
       );
       return [];
     }

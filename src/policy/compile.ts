@@ -94,7 +94,7 @@ export function compile(validated: Validated<PolicyFile>, surroundings: Surround
       file: file.log?.file === undefined ? null : path.resolve(baseDir, file.log.file),
       format: file.log?.format ?? 'auto',
     },
-    audit: compileAudit(file.audit, tree, baseDir, stateDir, findings),
+    audit: compileAudit(file.audit, tree.get('audit'), { baseDir, stateDir, material, findings }),
     admin: file.admin === undefined ? null : compileBind(file.admin.bind, tree.at(['admin', 'bind'])),
     drainMs: file.drain ?? 30_000,
     tests,

@@ -14,6 +14,7 @@ export function knownDigests(policy: Policy): ReadonlySet<string> {
       for (const digest of upstreamAuth?.value.digests() ?? []) known.add(digest);
     }
   }
+  for (const digest of policy.audit?.deliver?.token?.digests() ?? []) known.add(digest);
   for (const digest of policy.redis?.url.digests() ?? []) known.add(digest);
   return known;
 }

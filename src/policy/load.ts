@@ -227,7 +227,7 @@ class Gathering {
             return;
           }
           case 'certificate': {
-            const pair = await this.#readCertificate(one.node, one.cert, one.key);
+            const pair = await this.#readCertificate(one);
             if (pair !== null) certificates.set(one.node, pair);
             return;
           }
@@ -243,7 +243,7 @@ class Gathering {
             hosts.set(one.host, await this.#lookUp(one.host));
             return;
           case 'client_authority': {
-            const authority = await this.#readClientAuthority(one.node, one.ca, one.crl);
+            const authority = await this.#readClientAuthority(one);
             if (authority !== null) clientAuthorities.set(one.node, authority);
             return;
           }
@@ -340,7 +340,8 @@ class Gathering {
     return read;
   }
 
-  async #readCertificate(node: Draft, cert: string, key: string): Promise<CertificatePair | null> {
+  async #readCertificate(one: Extract<Reference, { kind: 'certificate' }>): Promise<CertificatePair | null> {
+    const { node, cert, key, shownTo } = one;
     const [certRead, keyRead] = await Promise.all([
       readFile(this.#resolve(cert), 'any', LARGEST_SECRET, this.#reader),
       readFile(this.#resolve(key), 'private', LARGEST_SECRET, this.#reader),
@@ -349,7 +350,8 @@ class Gathering {
     const keyNode = node.get('key');
     if (certRead.fault !== null) {
       const what = `the file ${show(this.#called(cert))}: ${describeFault(certRead.fault)}`;
-      const hint = 'guardbee makes one itself with tls: { self_signed: { names: [NAME] } }';
+      const made = 'guardbee makes one itself with tls: { self_signed: { names: [NAME] } }';
+      const hint = shownTo === 'clients' ? made : undefined;
       this.#error('certificate_missing', certNode, what, hint);
     }
     if (keyRead.fault !== null) this.#privateFault(keyNode, key, keyRead.fault);
@@ -363,7 +365,7 @@ class Gathering {
     }
     if (verdict.validity !== 'valid' && certNode !== null) {
       const what = verdict.validity === 'expired' ? 'is expired' : 'is not valid yet';
-      const message = `the certificate in ${show(this.#called(cert))} ${what}: clients will refuse it`;
+      const message = `the certificate in ${show(this.#called(cert))} ${what}: ${shownTo === 'clients' ? 'clients' : 'the collector'} will refuse it`;
       this.warnings.push(
         issueAt('certificate_expired', certNode, 'value', message, 'renew it, or look at the clock', 'warning'),
       );
@@ -376,8 +378,10 @@ class Gathering {
     };
   }
 
-  async #readClientAuthority(node: Draft, ca: string, crl: string | null): Promise<ClientAuthority | null> {
-    // Whoever may write to them says who gets in.
+  async #readClientAuthority(one: Extract<Reference, { kind: 'client_authority' }>): Promise<ClientAuthority | null> {
+    const { node, ca, crl, vouchesFor } = one;
+    // Whoever may write to them says who gets in, or who gets the records.
+    const gets = vouchesFor === 'clients' ? 'who gets in' : 'who is given the records';
     const read = (file: string): ReturnType<typeof readFile> =>
       readFile(this.#resolve(file), 'trusted', LARGEST_SECRET, this.#reader);
     const [caRead, crlRead] = await Promise.all([read(ca), crl === null ? null : read(crl)]);
@@ -389,13 +393,13 @@ class Gathering {
       if (one?.fault == null) continue;
       const what = `the file ${show(this.#called(files[key]))}: ${describeFault(one.fault)}`;
       if (one.fault.kind === 'too_open') {
-        this.#error('file_writable', node.get(key), `${what}, and with it who gets in`, one.fault.fix);
+        this.#error('file_writable', node.get(key), `${what}, and with it ${gets}`, one.fault.fix);
       } else {
         this.#error('certificate_missing', node.get(key), what);
       }
     }
     if (caRead.bytes === null || (crlRead !== null && crlRead.bytes === null)) return null;
-    const verdict = judgeClientAuthority(caRead.bytes, crlRead?.bytes ?? null, this.#options.now);
+    const verdict = judgeClientAuthority(caRead.bytes, crlRead?.bytes ?? null, this.#options.now, vouchesFor);
     for (const { severity, of, kind, problem, hint } of verdict.problems) {
       const at = node.get(of);
       if (at === null) continue;

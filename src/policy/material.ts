@@ -11,6 +11,7 @@ import type {
   TokensFile,
   UpstreamAuthEntry,
 } from './schema.js';
+import type { DeliveryEntry } from './schema-audit.js';
 import type { JwtEntry } from './schema-jwt.js';
 import type { ParsedUpstream } from './upstream.js';
 import type { Validated } from './validate.js';
@@ -21,13 +22,26 @@ export type Reference =
   | { readonly kind: 'tokens_file'; readonly node: Draft; readonly file: string }
   | { readonly kind: 'key_file'; readonly node: Draft; readonly from: 'jwks' | 'public_key'; readonly file: string }
   | { readonly kind: 'htpasswd_file'; readonly node: Draft; readonly file: string }
-  | { readonly kind: 'certificate'; readonly node: Draft; readonly cert: string; readonly key: string }
+  | {
+      readonly kind: 'certificate';
+      readonly node: Draft;
+      readonly cert: string;
+      readonly key: string;
+      /** To whom it is shown. */
+      readonly shownTo: 'clients' | 'collector';
+    }
   | { readonly kind: 'secret'; readonly node: Draft; readonly reference: SecretReference }
   /** A token of callers: only its digest is kept. */
   | { readonly kind: 'token'; readonly node: Draft; readonly reference: SecretReference }
   | { readonly kind: 'host'; readonly node: Draft; readonly host: string }
-  /** The node is that of the authenticator. */
-  | { readonly kind: 'client_authority'; readonly node: Draft; readonly ca: string; readonly crl: string | null }
+  /** The node is that of the authenticator, or of the collector. */
+  | {
+      readonly kind: 'client_authority';
+      readonly node: Draft;
+      readonly ca: string;
+      readonly crl: string | null;
+      readonly vouchesFor: 'clients' | 'collector';
+    }
   | { readonly kind: 'gateways' };
 
 /** Where the addresses of a host name lie. */
@@ -90,6 +104,7 @@ export function references(validated: Validated<PolicyFile>): Reference[] {
   const urlNode = tree.at(['state', 'redis', 'url']);
   const url = value.state?.redis?.url;
   if (url !== undefined && urlNode !== null) found.push({ kind: 'secret', node: urlNode, reference: url });
+  deliveryReferences(value.audit?.deliver, tree.at(['audit', 'deliver']), found);
   for (const [name, authenticator] of Object.entries(value.authenticators ?? {})) {
     const node = tree.at(['authenticators', name]);
     if (authenticator.type === 'bearer') {
@@ -99,7 +114,8 @@ export function references(validated: Validated<PolicyFile>): Reference[] {
       }
       found.push(...tokenReferences(authenticator.tokens ?? [], node?.get('tokens') ?? null));
     } else if (authenticator.type === 'mtls' && node !== null) {
-      found.push({ kind: 'client_authority', node, ca: authenticator.ca, crl: authenticator.crl ?? null });
+      const { ca, crl = null } = authenticator;
+      found.push({ kind: 'client_authority', node, ca, crl, vouchesFor: 'clients' });
     } else if (authenticator.type === 'jwt') {
       keyReferences(authenticator, node, found);
     } else if (authenticator.type === 'basic') {
@@ -135,13 +151,26 @@ function keyReferences(entry: JwtEntry, node: Draft | null, found: Reference[]):
 function tlsReferences(tls: TlsEntry | undefined, node: Draft | null, found: Reference[]): void {
   if (tls === undefined || node === null || 'self_signed' in tls) return;
   if ('cert' in tls) {
-    found.push({ kind: 'certificate', node, cert: tls.cert, key: tls.key });
+    found.push({ kind: 'certificate', node, cert: tls.cert, key: tls.key, shownTo: 'clients' });
     return;
   }
   for (const [index, pair] of tls.certificates.entries()) {
     const pairNode = node.at(['certificates', index]);
-    if (pairNode !== null) found.push({ kind: 'certificate', node: pairNode, cert: pair.cert, key: pair.key });
+    if (pairNode === null) continue;
+    found.push({ kind: 'certificate', node: pairNode, cert: pair.cert, key: pair.key, shownTo: 'clients' });
   }
+}
+
+function deliveryReferences(entry: DeliveryEntry | undefined, node: Draft | null, found: Reference[]): void {
+  if (entry === undefined || node === null) return;
+  const { token, client_certificate: pair, ca } = entry;
+  const tokenNode = node.get('token');
+  if (token !== undefined && tokenNode !== null) found.push({ kind: 'secret', node: tokenNode, reference: token });
+  const pairNode = node.get('client_certificate');
+  if (pair !== undefined && pairNode !== null) {
+    found.push({ kind: 'certificate', node: pairNode, cert: pair.cert, key: pair.key, shownTo: 'collector' });
+  }
+  if (ca !== undefined) found.push({ kind: 'client_authority', node, ca, crl: null, vouchesFor: 'collector' });
 }
 
 function authReference(auth: UpstreamAuthEntry | undefined, node: Draft | null, found: Reference[]): void {

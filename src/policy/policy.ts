@@ -62,6 +62,27 @@ export interface AuditSettings {
   readonly keepMs: number;
   /** Bytes of the file system that are not for requests. */
   readonly minFreeBytes: number;
+  /** Null: the trail stays here. */
+  readonly deliver: DeliverySettings | null;
+}
+
+/** The collector that is given a copy of the trail. */
+export interface DeliverySettings {
+  /** https, or http to this machine. */
+  readonly url: string;
+  readonly token: Secret | null;
+  /** What guardbee shows of itself in TLS. */
+  readonly certificate: CertificatePair | null;
+  /** Who vouches for the collector. Null: the authorities that Node comes with. */
+  readonly authority: ClientAuthority | null;
+  /** A batch has at most so many records. */
+  readonly batchRecords: number;
+  /** And so many bytes. */
+  readonly batchBytes: number;
+  /** How long records wait for a batch to become full. */
+  readonly batchMs: number;
+  /** What must be on the disk before a request goes on must be with the collector too. */
+  readonly wait: boolean;
 }
 
 /** Where in the policy's text something stands. */

@@ -1,8 +1,8 @@
 /** What may stand under an authenticator of type `jwt`. */
 import { z } from 'zod';
-import { isLoopback, parseAddress } from '../net/address.js';
 import { DURATION_FORM, parseDuration } from './duration.js';
 import { JWS_ALGORITHMS, isJwsAlgorithm } from './jws-algorithms.js';
+import { namesLoopback } from './loopback-name.js';
 import { type Parsed, parsed, refused } from './parsed.js';
 import { TOKEN_CARRIERS } from './policy.js';
 import { duration, filePath, list, map, name, realm, scalar, text } from './schema-scalars.js';
@@ -31,13 +31,6 @@ function parseKeysUrl(value: string): Parsed<string> {
     );
   }
   return parsed(url.href);
-}
-
-function namesLoopback(hostname: string): boolean {
-  // `localhost` is looked up at each fetch, and must then be this machine.
-  if (hostname === 'localhost') return true;
-  const address = parseAddress(hostname.replace(/^\[(.*)\]$/, '$1'));
-  return address !== null && isLoopback(address);
 }
 
 const keysUrl = scalar(URL_FORM, 'wrong_value', parseKeysUrl).meta({ pattern: '^https?://', description: URL_FORM });

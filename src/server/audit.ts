@@ -1,23 +1,35 @@
 import type { AuditFigures } from '../observe/audit/audit-metrics.js';
+import { COLLECTOR_FAULTS } from '../observe/audit/collector.js';
+import { Delivery, type DeliveryFault } from '../observe/audit/delivery.js';
 import { Evidence } from '../observe/audit/evidence.js';
 import { headText } from '../observe/audit/record.js';
 import { AuditTrail } from '../observe/audit/trail.js';
+import { WitnessedTrail } from '../observe/audit/witnessed-trail.js';
 import type { Log } from '../observe/log.js';
 import type { ReadinessCheck } from '../observe/readiness.js';
 import { type Redactor, constant } from '../observe/redact.js';
-import type { AuditSettings, Policy } from '../policy/policy.js';
+import type { AuditSettings, DeliverySettings, Policy } from '../policy/policy.js';
 import { ensureStateDirectory } from '../state/state-directory.js';
 
 /** The audit trail, as the running program has it. */
 export class Audit {
   readonly evidence: Evidence;
   readonly #trail: AuditTrail;
+  /** Null: the trail stays here. */
+  readonly #delivery: Delivery | null;
   readonly #settings: AuditSettings;
   readonly #log: Log;
 
-  private constructor(trail: AuditTrail, evidence: Evidence, settings: AuditSettings, log: Log) {
+  private constructor(
+    trail: AuditTrail,
+    evidence: Evidence,
+    delivery: Delivery | null,
+    settings: AuditSettings,
+    log: Log,
+  ) {
     this.#trail = trail;
     this.evidence = evidence;
+    this.#delivery = delivery;
     this.#settings = settings;
     this.#log = log;
   }
@@ -29,6 +41,7 @@ export class Audit {
         ? 'requests are refused until they can'
         : 'requests go on without it, as the policy says';
     await ensureStateDirectory(policy.stateDir);
+    let delivery: Delivery | null = null;
     const trail = await AuditTrail.open({
       settings,
       stateDir: policy.stateDir,
@@ -38,6 +51,9 @@ export class Audit {
           log.evidence('audit.checkpoint', 'the audit trail was signed', {
             'guardbee.audit.head': constant(headText(head)),
           });
+        },
+        synced: (bytes) => {
+          delivery?.synced(bytes);
         },
         failing: (code) => {
           log.error('audit.failing', `audit records cannot be written (${sayTrouble(code)}); ${outcome}`, {
@@ -57,7 +73,10 @@ export class Audit {
         },
       },
     });
-    return new Audit(trail, new Evidence(trail, redactor, settings.onFailure), settings, log);
+    if (settings.deliver !== null) delivery = startDelivery(settings.deliver, settings, trail, policy.stateDir, log);
+    const recording =
+      delivery !== null && settings.deliver?.wait === true ? new WitnessedTrail(trail, delivery) : trail;
+    return new Audit(trail, new Evidence(recording, redactor, settings.onFailure), delivery, settings, log);
   }
 
   get figures(): AuditFigures {
@@ -71,23 +90,98 @@ export class Audit {
       checkpointAt: at,
       records: this.evidence.counts,
       syncs: trail.syncs,
+      delivery: this.#delivery?.figures ?? null,
     };
   }
 
   readiness(): ReadinessCheck {
     const { trouble, sequence } = this.#trail;
-    if (trouble === null) return { name: 'audit', status: 'ok', detail: constant(`record ${String(sequence)}`) };
     // Where requests go on regardless, that is said, and no reason to send them elsewhere.
     const status = this.#settings.onFailure === 'deny' ? 'failed' : 'unknown';
-    return { name: 'audit', status, detail: constant(`cannot be written: ${sayTrouble(trouble)}`) };
+    if (trouble !== null)
+      return { name: 'audit', status, detail: constant(`cannot be written: ${sayTrouble(trouble)}`) };
+    const detail = `record ${String(sequence)}`;
+    if (this.#delivery === null) return { name: 'audit', status: 'ok', detail: constant(detail) };
+    const { fault, behind, impatient } = this.#delivery;
+    const more = fault === null ? '' : `: ${sayFault(fault)}`;
+    const refuses = impatient && this.#settings.deliver?.wait === true;
+    return {
+      name: 'audit',
+      status: refuses ? status : fault === null ? 'ok' : 'unknown',
+      detail: constant(`${detail}, ${String(behind)} not delivered${more}`),
+    };
   }
 
   /** The last record, and all of them on the disk. */
   async close(): Promise<void> {
     this.evidence.stop();
-    const left = await this.#trail.close({ event: 'stopped', result: 'noted' });
+    const left = await this.#trail.close({ event: 'stopped', result: 'noted' }, async () => {
+      const behind = (await this.#delivery?.close()) ?? 0;
+      if (behind === 0) return;
+      this.#log.info('audit.undelivered', `${String(behind)} audit records are delivered after the next start`);
+    });
     if (left > 0) this.#log.error('audit.lost', `${String(left)} audit records were lost: the disk did not take them`);
   }
+}
+
+function startDelivery(
+  settings: DeliverySettings,
+  { dir }: AuditSettings,
+  trail: AuditTrail,
+  stateDir: string,
+  log: Log,
+): Delivery {
+  const { host } = new URL(settings.url);
+  const collector = { 'guardbee.audit.collector': constant(host) };
+  const delivery = new Delivery({
+    settings,
+    dir,
+    stateDir,
+    chain: trail.chain,
+    synced: () => trail.synced,
+    notices: {
+      failing: (fault, behind) => {
+        const whose = fault === 'unread' ? sayFault(fault) : `the collector does not take them: ${sayFault(fault)}`;
+        log.warn('audit.delivery_failing', `${String(behind)} audit records are not delivered: ${whose}`, {
+          ...collector,
+          'error.type': constant(fault),
+        });
+      },
+      recovered: () => {
+        log.info('audit.delivery_recovered', 'audit records are delivered again', collector);
+      },
+      undeliverable: ({ from, through, reason }) => {
+        const which = from === through ? `record ${String(from)}` : `records ${String(from)} to ${String(through)}`;
+        log.error('audit.not_delivered', `the collector is not given audit ${which}: ${NOT_GIVEN[reason]}`, collector);
+        const detail = { from, through };
+        trail.add({ event: 'records_undelivered', result: 'noted', reason, count: through - from + 1, detail });
+      },
+      again: (why) => {
+        log.warn('audit.delivered_again', `all audit records are delivered again: ${AGAIN[why]}`, collector);
+      },
+      unkept: (message) => {
+        log.warn('audit.delivery_unkept', `what was delivered cannot be written down: ${message}`);
+      },
+    },
+  });
+  delivery.start();
+  return delivery;
+}
+
+const NOT_GIVEN = Object.freeze({
+  removed: 'it is not in the segments any more',
+  damaged: 'what stands in its place is no record',
+  refused: 'the collector does not want it, and took the ones after it',
+});
+
+const AGAIN = Object.freeze({
+  cursor_unreadable: 'audit/delivered.json in the state directory cannot be read',
+  another_chain: 'what was delivered before is of another chain',
+  another_record: 'the last record that was delivered is not the one that is here',
+});
+
+function sayFault(fault: DeliveryFault): string {
+  return fault === 'unread' ? 'they cannot be read back from the segments' : COLLECTOR_FAULTS[fault].words;
 }
 
 function sayTrouble(code: string): string {

@@ -11,6 +11,8 @@ const MAY_REVEAL: readonly string[] = [
   'identity/session-prover.ts',
   // What a caller typed, and the hash it is held against, on their way to bcrypt.
   'identity/basic.ts',
+  // The token and the key that are shown to the collector of audit records.
+  'observe/audit/collector.ts',
   // The credential that is shown to the upstream.
   'proxy/request-head.ts',
   // OpenSSL takes the key as text; a new one is written to its file.

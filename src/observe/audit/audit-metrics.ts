@@ -1,5 +1,6 @@
 import { DurationHistogram, type DurationSeries } from '../duration-histogram.js';
 import type { Register } from '../register.js';
+import type { DeliveryFigures } from './delivery.js';
 
 /** How the trail is. */
 export interface AuditFigures {
@@ -13,6 +14,8 @@ export interface AuditFigures {
   readonly records: ReadonlyMap<string, number>;
   /** How long a batch took to be on the disk. */
   readonly syncs: DurationSeries;
+  /** Null: the trail stays here. */
+  readonly delivery: DeliveryFigures | null;
 }
 
 const SYNCS = new DurationHistogram(
@@ -43,5 +46,25 @@ export function registerAudit(into: Register, read: () => AuditFigures): void {
   });
   into.gauge('audit_checkpoint_timestamp_seconds', 'When the chain was last signed; NaN: not yet.', [], (put) => {
     put([], read().checkpointAt ?? Number.NaN);
+  });
+  registerDelivery(into, () => read().delivery);
+}
+
+/** Of a trail that stays here there is nothing to say; the names are the same for all. */
+function registerDelivery(into: Register, read: () => DeliveryFigures | null): void {
+  into.counter('audit_delivered_records_total', 'Audit records that the collector has taken.', [], (put) => {
+    put([], read()?.delivered ?? 0);
+  });
+  into.gauge('audit_spool_records', 'Audit records that the collector has not taken yet.', [], (put) => {
+    put([], read()?.behindRecords ?? 0);
+  });
+  into.gauge('audit_spool_bytes', 'Bytes of audit records that the collector has not taken yet.', [], (put) => {
+    put([], read()?.behindBytes ?? 0);
+  });
+  into.counter('audit_delivery_failures_total', 'Batches that the collector did not take.', ['reason'], (put) => {
+    for (const [fault, count] of read()?.failures ?? []) put([fault], count);
+  });
+  into.counter('audit_undelivered_records_total', 'Audit records that were passed over.', ['reason'], (put) => {
+    for (const [reason, count] of read()?.undeliverable ?? []) put([reason], count);
   });
 }

@@ -36,6 +36,7 @@ export const AUDIT_EVENTS = [
   'segments_removed',
   'chain_recovered',
   'records_lost',
+  'records_undelivered',
   'clock_went_back',
   'audit_restored',
 ] as const;

@@ -18,8 +18,11 @@ const LONGEST_NAME = 128;
 const MOST_ROLES = 16;
 const REMEMBERED = 512;
 
+/** What records are given to. */
+export type Recording = Pick<AuditTrail, 'add' | 'durable' | 'trouble'>;
+
 export class Evidence {
-  readonly #trail: AuditTrail;
+  readonly #trail: Recording;
   readonly #redactor: Redactor;
   readonly #denies: boolean;
   readonly #counts = new Map<AuditEvent, number>();
@@ -30,7 +33,7 @@ export class Evidence {
   #generation: number;
 
   /** @param onFailure what becomes of requests while nothing can be recorded */
-  constructor(trail: AuditTrail, redactor: Redactor, onFailure: 'deny' | 'allow') {
+  constructor(trail: Recording, redactor: Redactor, onFailure: 'deny' | 'allow') {
     this.#trail = trail;
     this.#redactor = redactor;
     this.#denies = onFailure === 'deny';

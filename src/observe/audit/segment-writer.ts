@@ -14,8 +14,8 @@ export interface Line {
 }
 
 export interface WriterNotices {
-  /** Every line up to this one is on the disk, and how long the last of them took. */
-  synced(seq: number, seconds: number): void;
+  /** Every line up to this one is on the disk: how long the last of them took, and how many bytes they are. */
+  synced(seq: number, seconds: number, bytes: number): void;
   /** Lines cannot be written, or less is free than is to be. @param code that of the system, or one of `TROUBLES` */
   failing(code: string): void;
   /** They can again. */
@@ -121,6 +121,11 @@ export class SegmentWriter {
   /** Why nothing can be written at present; null: it can. */
   get trouble(): string | null {
     return this.#trouble ?? (this.#low ? 'low_space' : null);
+  }
+
+  /** The last line that is on the disk. */
+  get synced(): number {
+    return this.#synced;
   }
 
   get waiting(): number {
@@ -251,7 +256,7 @@ export class SegmentWriter {
     for (const { text } of batch) this.#bytes -= text.length + 1;
     this.#synced = last.seq;
     this.#worked();
-    this.#notices.synced(last.seq, (performance.now() - began) / 1000);
+    this.#notices.synced(last.seq, (performance.now() - began) / 1000, bytes.length);
   }
 
   /** Lines that belong into one segment. */

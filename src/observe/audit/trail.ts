@@ -33,6 +33,8 @@ export interface Head {
 export interface TrailNotices {
   /** A checkpoint is on the disk. */
   checkpoint(head: Head): void;
+  /** More records are on the disk, so many bytes. */
+  synced?(bytes: number): void;
   failing(code: string): void;
   recovered(): void;
   /** What the start found that should not be. */
@@ -112,9 +114,10 @@ export class AuditTrail {
       found === null ? null : { file: found.segment.file, length: found.bytes },
       this.#seq,
       {
-        synced: (seq, seconds) => {
+        synced: (seq, seconds, bytes) => {
           this.syncs.observe(seconds);
           this.#synced(seq);
+          notices.synced?.(bytes);
         },
         failing: (code) => {
           notices.failing(code);
@@ -161,8 +164,18 @@ export class AuditTrail {
     return this.#head;
   }
 
+  get chain(): string {
+    return this.#chain;
+  }
+
+  /** Of the newest record. */
   get sequence(): number {
     return this.#seq;
+  }
+
+  /** The last record that is on the disk. */
+  get synced(): number {
+    return this.#writer.synced;
   }
 
   /** Records that are not on the disk yet. */
@@ -212,8 +225,11 @@ export class AuditTrail {
     if (!this.#closed && !this.#writer.full) this.#checkpointAt(this.#now());
   }
 
-  /** The last record, signed, and everything on the disk that it takes. Resolves to how many records it did not take. */
-  async close(last: Entry): Promise<number> {
+  /**
+   * The last record, signed, and everything on the disk that it takes. Resolves to how many records it did not take.
+   * @param finish called when all is on the disk, while the directory is still ours
+   */
+  async close(last: Entry, finish?: () => Promise<void>): Promise<number> {
     clearInterval(this.#timer);
     clearInterval(this.#retention);
     await this.#tidying;
@@ -222,6 +238,7 @@ export class AuditTrail {
     this.#closed = true;
     const left = await this.#writer.close();
     await this.#keeping;
+    await finish?.();
     await this.#lock.close();
     return left + this.#lost.count;
   }
