@@ -99,6 +99,7 @@ export class DeliveredTrail implements AsyncDisposable {
         failing: () => undefined,
         recovered: () => undefined,
         found: () => undefined,
+        removed: () => undefined,
         synced: (bytes) => delivery?.synced(bytes),
       },
     });

@@ -59,6 +59,7 @@ export class TrailPlace implements Disposable {
         segmentBytes: 64 * MIB,
         keepMs: Infinity,
         minFreeBytes: 1024,
+        deliver: null,
         ...settings,
       },
       stateDir: this.stateDir,
