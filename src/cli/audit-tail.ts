@@ -1,4 +1,5 @@
 import type { Command } from 'commander';
+import { escapeControls } from '../observe/control-characters.js';
 import { quickLink } from '../observe/audit/quick-record.js';
 import { type AuditRecord, type RecordRead, readRecord } from '../observe/audit/record.js';
 import { TrailTail, mustHaveSegments } from '../observe/audit/tail.js';
@@ -96,6 +97,7 @@ export function recordLine(record: AuditRecord): Line {
     { tone: 'strong', text: event.padEnd(22) },
     '  ',
     { tone: TONES[result], text: result.padEnd(9) },
-    `  ${(who ?? '-').padEnd(16)}  ${rest.join('  ')}`.trimEnd(),
+    // A line end in a text would begin a line that looks like a record.
+    escapeControls(`  ${(who ?? '-').padEnd(16)}  ${rest.join('  ')}`.trimEnd()),
   ];
 }

@@ -1,7 +1,9 @@
 import { createReadStream } from 'node:fs';
 import { createInterface } from 'node:readline';
+import { stripVTControlCharacters } from 'node:util';
 import type { Command } from 'commander';
 import { type Finding, type SeenHead, parseHead } from '../observe/audit/chain-check.js';
+import { escapeControls } from '../observe/control-characters.js';
 import { headText } from '../observe/audit/record.js';
 import { type VerifyReport, verifyTrail } from '../observe/audit/verify.js';
 import { type KeyOptions, type PlaceOptions, keysOf, noteAccess, ownHeads, placeOf, reading } from './audit-place.js';
@@ -70,6 +72,45 @@ async function verify(files: readonly string[], options: VerifyVerbOptions, voic
   return report.ok ? EXIT.ok : EXIT.auditBroken;
 }
 
+const HEAD_FIELD = 'guardbee.audit.head';
+/** As a line of text for people has it: no value with a space in it stands there without quotes, so none ends a line so. */
+const HEAD_AT_END = /(?:^|\s)the audit trail was signed guardbee\.audit\.head=(\S+)\s*$/;
+/** What journald, Docker and shippers of logs call the line that they were given. */
+const WRAPPED_IN = ['MESSAGE', 'log', 'message'];
+
+/**
+ * Paths and fields of requests stand in the log as well. A head that one of them made up would have a sound trail called
+ * broken, so only guardbee's own line is believed.
+ */
+function headIn(line: string, mayBeWrapped = true): SeenHead | null {
+  if (mayBeWrapped && /^\d+:[0-9a-f:]+$/.test(line)) return parseHead(line, 'log');
+  if (!line.includes(HEAD_FIELD)) return null;
+  // Compose, syslog and containerd write something before it.
+  const begin = line.indexOf('{');
+  const value = begin === -1 ? undefined : parsed(line.slice(begin));
+  if (typeof value !== 'object' || value === null) {
+    const [, text = ''] = HEAD_AT_END.exec(stripVTControlCharacters(line)) ?? [];
+    return parseHead(text, 'log');
+  }
+  const members = new Map<string, unknown>(Object.entries(value));
+  const head = members.get(HEAD_FIELD);
+  if (typeof head === 'string') return parseHead(head, 'log');
+  if (!mayBeWrapped) return null;
+  for (const name of WRAPPED_IN) {
+    const inner = members.get(name);
+    if (typeof inner === 'string') return headIn(inner.trimEnd(), false);
+  }
+  return null;
+}
+
+function parsed(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+}
+
 /** Every head that a log names, in whatever format it was written. */
 async function headsIn(file: string): Promise<SeenHead[]> {
   const heads: SeenHead[] = [];
@@ -81,9 +122,7 @@ async function headsIn(file: string): Promise<SeenHead[]> {
     failed.catch(() => undefined);
     const read = async (): Promise<void> => {
       for await (const line of lines) {
-        const text = line.includes('guardbee.audit.head') ? line : /^\d+:[0-9a-f:]+$/.test(line) ? line : '';
-        const found = /(?<![0-9a-z:])[1-9]\d{0,14}:(?:[0-9a-f]{8}:?){7}[0-9a-f]{8}(?![0-9a-f:])/.exec(text);
-        const head = found === null ? null : parseHead(found[0], 'log');
+        const head = headIn(line);
         if (head !== null) heads.push(head);
         if (heads.length > MOST_HEADS) throw new Ending(EXIT.policy, `--head-file: more than ${MOST_HEADS} heads`);
       }
@@ -171,7 +210,8 @@ export function sentence({ file, line, seq, says, alike }: Finding<string>): str
     ...(file !== null && seq !== null ? [`record ${seq}`] : []),
   ].join(', ');
   const more = alike === 0 ? '' : ` (and ${alike} more like it)`;
-  return `${place === '' ? '' : `${place}: `}${says}${more}`;
+  // Names of files, and of what was set aside, come from whoever can write there: a line end of theirs would be a line of ours.
+  return escapeControls(`${place === '' ? '' : `${place}: `}${says}${more}`);
 }
 
 function count(number: number, what: string): string {

@@ -251,7 +251,7 @@ function lookForUnknown(said: Exclude<Supposition, { kind: 'unanswerable' }>, ro
 }
 
 /** As many as a record has. */
-const MOST_ROLES = 16;
+export const MOST_ROLES = 16;
 const BODILESS: ReadonlySet<string> = new Set(['GET', 'HEAD', 'OPTIONS', 'DELETE']);
 
 /** Who it was then, as the policy knows them now. */

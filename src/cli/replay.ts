@@ -10,7 +10,7 @@ import { sentence } from './audit-verify.js';
 import { count } from './check.js';
 import { EXIT, Ending, ending } from './exit-code.js';
 import { readPast } from './moment.js';
-import { type PastDecision, UNKNOWN, type Unknown, pastDecision, replay } from './past-decision.js';
+import { MOST_ROLES, type PastDecision, UNKNOWN, type Unknown, pastDecision, replay } from './past-decision.js';
 import { type PolicyOptions, openPolicy, takesPolicy } from './policy-source.js';
 import type { Voice } from './voice.js';
 
@@ -67,7 +67,7 @@ const WHY: Readonly<Record<NotReplayed, string>> = {
 /** Kinds of changes that are told apart: names of callers may come out of somebody else's tokens. */
 const MOST_CHANGES = 10_000;
 /** Permissions whose end has not been read; those of exchanges that were cut by a crash have none. */
-const MOST_OPEN = 50_000;
+const MOST_OPEN = 20_000;
 
 class Tally {
   readonly changes = new Map<string, Change>();
@@ -91,7 +91,7 @@ class Tally {
     const { request_id: id, result } = record;
     // A permission that is on the disk before the upstream is asked has no duration yet; its end has.
     if (id !== undefined && result === 'permitted' && record.duration_ms === undefined) {
-      this.#open.set(id, record);
+      this.#open.set(id, whatIsAsked(record));
       const [oldest] = this.#open.size > MOST_OPEN ? this.#open.values() : [];
       if (oldest !== undefined) this.#close(oldest, null);
       return;
@@ -154,12 +154,24 @@ class Tally {
   }
 }
 
+/** A record without what a hostile trail could fill the memory with, and the question does not need. */
+function whatIsAsked(record: AuditRecord): AuditRecord {
+  const { detail, roles, ...rest } = record;
+  const place = detail?.['in'];
+  return {
+    ...rest,
+    ...(typeof place === 'string' ? { detail: { in: place } } : {}),
+    ...(roles === undefined ? {} : { roles: roles.slice(0, MOST_ROLES) }),
+  };
+}
+
 /** What a record shortens or leaves out is no difference. */
 function comparable(past: Verdict, now: Verdict): Verdict {
   if (past.said !== 'permitted' || now.said !== 'permitted') return past;
   const { who } = past;
   const cut =
-    who !== null && (who.roles.length >= 16 || [who.name, ...who.roles].some((text) => /…|\[redacted/.test(text)));
+    who !== null &&
+    (who.roles.length >= MOST_ROLES || [who.name, ...who.roles].some((text) => /…|\[redacted/.test(text)));
   return { ...past, upstream: past.upstream === '' ? now.upstream : past.upstream, who: cut ? now.who : who };
 }
 

@@ -58,6 +58,9 @@ test('every member has its column', () => {
 test('no cell is a formula', () => {
   for (const [text, cell] of [
     ['=HYPERLINK("http://x")', `'=HYPERLINK("http://x")`],
+    ['\uff1dHYPERLINK(1)', `'\uff1dHYPERLINK(1)`],
+    ['/a;=HYPERLINK(1);-1', `/a;'=HYPERLINK(1);'-1`],
+    ['/a;"=HYPERLINK(1)', `/a;"'=HYPERLINK(1)`],
     ['+1', "'+1"],
     ['-1', "'-1"],
     ['@SUM(A1)', "'@SUM(A1)"],

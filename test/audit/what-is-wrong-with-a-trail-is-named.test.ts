@@ -17,7 +17,7 @@ import { WRITER_SOCKET } from '../../src/observe/audit/segments.js';
 import { type VerifyReport, verifyTrail } from '../../src/observe/audit/verify.js';
 import { HeldSocket } from '../../src/state/held-socket.js';
 import { TemporaryDirectory } from '../support/temporary-directory.js';
-import { TestKey, TrailBuilder } from './trail-fixture.js';
+import { DENIED, TestKey, TrailBuilder } from './trail-fixture.js';
 
 interface Case {
   readonly what: string;
@@ -350,6 +350,32 @@ for (const one of CASES) {
       );
   });
 }
+
+test('of files nothing is believed either that nobody has signed', async (t) => {
+  const folder = new TemporaryDirectory(t);
+  const trail = new TrailBuilder().denials(2);
+  const dir = trail.write(folder.file('trail'));
+  const files = trail.segments.map(({ name }) => join(dir, name));
+  const report = await verifyTrail({ kind: 'files', files }, trail.key.trusted);
+  assert.deepEqual(
+    report.problems.map(({ kind }) => kind),
+    ['unsigned'],
+  );
+  const chainAlone = await verifyTrail({ kind: 'files', files }, { keys: null });
+  assert.ok(chainAlone.ok);
+});
+
+test('a line that is longer than any record is none, wherever in the file it stands', async (t) => {
+  const folder = new TemporaryDirectory(t);
+  const trail = usual()
+    .add({ ...DENIED, who: 'x'.repeat(9000) })
+    .checkpoint();
+  const report = await verifyTrail({ kind: 'dir', dir: trail.write(folder.file('trail')) }, trail.key.trusted);
+  assert.deepEqual(
+    report.problems.map(({ kind, line: number }) => [kind, number]),
+    [['too_long', 6]],
+  );
+});
 
 test('a report says what was read', async (t) => {
   const folder = new TemporaryDirectory(t);

@@ -71,7 +71,7 @@ test('verify: a cut end shows against a head, from the option, a log or stdout o
   const log = folder.file('guardbee.log');
   const lines = [
     '{"level":"INFO","msg":"ready"}',
-    `{"level":"INFO","event":"audit.checkpoint","guardbee.audit.head":"${head}"}`,
+    `{"level":"INFO","event.name":"audit.checkpoint","guardbee.audit.head":"${head}","msg":"the audit trail was signed"}`,
     `12:00:00 INFO the audit trail was signed guardbee.audit.head=${head}`,
   ];
   writeFileSync(log, `${lines.join('\n')}\n`);
@@ -96,6 +96,66 @@ test('verify: a cut end shows against a head, from the option, a log or stdout o
     assert.equal(found.code, 6, given.join(' '));
     assert.match(found.stdout, /record 9 was written, and the trail ends with record 8: its end is cut off/);
   }
+});
+
+test('verify: heads are taken from lines of guardbee alone, whatever carried them', async (t) => {
+  const { folder, dir, key, trail } = setUp(t);
+  const log = folder.file('guardbee.log');
+  const verify = async (...lines: readonly string[]): ReturnType<typeof perform> => {
+    writeFileSync(log, `${lines.join('\n')}\n`);
+    return await perform('audit', 'verify', '--dir', dir, '--key', key, '--head-file', log);
+  };
+  const line = (head: string): string =>
+    JSON.stringify({ level: 'INFO', 'event.name': 'audit.checkpoint', 'guardbee.audit.head': head, msg: 'signed' });
+  const real = headText(trail);
+  const made = `9:${'deadbeef:'.repeat(7)}deadbeef`;
+  const carried = (head: string): string[] => [
+    line(head),
+    `guardbee-1  | ${line(head)}`,
+    `2026-11-20T12:00:00.1Z stdout F ${line(head)}`,
+    JSON.stringify({ log: `${line(head)}\n`, stream: 'stdout' }),
+    JSON.stringify({ __CURSOR: 's=1', MESSAGE: line(head) }),
+    `2026-11-20T12:00:00.000Z INFO  the audit trail was signed guardbee.audit.head=${head}`,
+    `\u001b[2m2026-11-20T12:00:00.000Z\u001b[0m \u001b[32mINFO \u001b[0m the audit trail was signed guardbee.audit.head=${head}`,
+    head,
+  ];
+  for (const one of carried(real)) assert.equal((await verify(one)).code, 0, one);
+  for (const one of carried(made)) assert.equal((await verify(one)).code, 6, one);
+
+  const said = `the audit trail was signed guardbee.audit.head=${made}`;
+  const requests = [
+    { 'url.path': `/guardbee.audit.head=${made}` },
+    { 'url.path': `/"guardbee.audit.head":"${made}"` },
+    { 'user_agent.original': line(made) },
+    { 'user_agent.original': said },
+  ];
+  for (const fields of requests) {
+    const [[name, value] = ['', '']] = Object.entries(fields);
+    const json = JSON.stringify({ level: 'INFO', msg: 'request', ...fields, 'guardbee.listener': 'main' });
+    for (const one of [
+      json,
+      `guardbee-1  | ${json}`,
+      JSON.stringify({ log: `${json}\n` }),
+      `12:00:00 INFO  request ${name}=${JSON.stringify(value)}`,
+      `12:00:00 INFO  request ${name}=${value.replace(/[\s"]/g, '')} guardbee.listener=main`,
+    ]) {
+      const found = await verify(one, line(real));
+      assert.equal(found.code, 0, `${one}\n${found.stdout}`);
+    }
+  }
+});
+
+test('names and texts that hold line ends begin no line of their own', async (t) => {
+  const { dir, key, trail } = setUp(t);
+  writeFileSync(join(dir, 'x\nok: 12 records'), '');
+  const verified = await perform('audit', 'verify', '--dir', dir, '--key', key);
+  assert.equal(verified.code, 6);
+  assert.doesNotMatch(verified.stdout, /^ok/m);
+  assert.ok(verified.stdout.includes('x\\nok: 12 records'));
+  trail.add({ event: 'auth_failure', result: 'denied', who: 'x\n2026-11-20T12:00:00.000Z  auth_success' });
+  trail.write(dir);
+  const printed = await perform('audit', 'tail', '--dir', dir, '-n', '1');
+  assert.equal(printed.stdout.trimEnd().split('\n').length, 1, printed.stdout);
 });
 
 test('verify: the key is the one that is given, and one that lies beside is said to be no more than that', async (t) => {

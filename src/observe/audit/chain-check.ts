@@ -441,12 +441,12 @@ export class ChainCheck {
       return;
     }
     const { unsigned } = this;
-    if (this.#signed === null && !isLive && this.#settings.whole) {
+    if (this.#signed === null && !isLive) {
       this.problems.add(
         'unsigned',
         'no record of it is signed: whoever can write these files can have written all of it',
       );
-    } else if (this.#settings.whole && unsigned > this.#settings.mostUnsigned) {
+    } else if (unsigned > this.#settings.mostUnsigned) {
       this.problems.add('unsigned', `${unsigned} records follow the last checkpoint; guardbee signs more often`);
     } else if (unsigned > 0) {
       this.notes.add(

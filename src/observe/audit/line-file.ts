@@ -103,7 +103,7 @@ export class LineFile {
         this.#isInside = false;
       } else {
         this.#lines += 1;
-        visit(this.#skipping ? null : buffer.subarray(start, at), this.#lines);
+        visit(this.#skipping || at - start >= LONGEST_RECORD ? null : buffer.subarray(start, at), this.#lines);
       }
       this.#skipping = false;
       start = at + 1;

@@ -23,11 +23,15 @@ function cell(value: AuditRecord[(typeof COLUMNS)[number]]): string {
   return quoted(text);
 }
 
-/** A spreadsheet computes what begins so: requests could have it fetch and send (CWE-1236). */
-const FORMULA = /^[=+\-@\t\r]/;
+/**
+ * A spreadsheet computes what begins so, also in the wide forms of East Asian keyboards: requests could have it fetch
+ * and send (CWE-1236). Where the machine's language divides cells by `;`, what follows one begins a cell as well, and
+ * the quotes of the cell around it do not count.
+ */
+const FORMULA = /(^|;"*)(?=[=+\-@\t\r＝＋－＠])/g;
 
 function quoted(text: string): string {
-  const clean = `${FORMULA.test(text) ? "'" : ''}${escapeControls(text)}`;
+  const clean = escapeControls(text.replace(FORMULA, "$1'"));
   return /[",]/.test(clean) ? `"${clean.replaceAll('"', '""')}"` : clean;
 }
 
