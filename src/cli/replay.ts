@@ -2,6 +2,7 @@ import * as path from 'node:path';
 import type { Command } from 'commander';
 import { type Difference, type Verdict, differences, routeIn, wordFor } from '../gate/verdict.js';
 import type { AuditRecord } from '../observe/audit/record.js';
+import { escapeControls } from '../observe/control-characters.js';
 import { type VerifyReport, verifyTrail } from '../observe/audit/verify.js';
 import { exitCodeFor, renderIssues } from '../policy/render-issues.js';
 import type { Policy } from '../policy/policy.js';
@@ -249,9 +250,11 @@ function say(tally: Tally, report: VerifyReport, file: string, voice: Voice): vo
     const what = before === after ? `${before}, but another ${others.join(' and ')}` : `${before} -> ${after}`;
     const by = afterRoute === null || afterRoute === route ? '' : ` by ${afterRoute}`;
     voice.out(
-      `  ${String(change.count).padStart(6)}  ${listener}/${route ?? '-'} ${action} ${who ?? '-'}: ${what}${by}`,
+      escapeControls(
+        `  ${String(change.count).padStart(6)}  ${listener}/${route ?? '-'} ${action} ${who ?? '-'}: ${what}${by}`,
+      ),
     );
-    voice.out(`          last ${change.last}, for example request ${change.request_id ?? '-'}`);
+    voice.out(escapeControls(`          last ${change.last}, for example request ${change.request_id ?? '-'}`));
   }
   if (changes.length > MOST_SHOWN)
     voice.out(`  and ${String(changes.length - MOST_SHOWN)} more kinds; --json has them`);

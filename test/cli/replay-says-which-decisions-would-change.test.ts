@@ -269,3 +269,63 @@ describe('what a record does not tell is not guessed', () => {
     });
   }
 });
+
+test('whatever the texts of a trail are, there is an answer, and none of them begins a line of it', async (t) => {
+  const folder = new TemporaryDirectory(t);
+  const { sha256 } = tokenPair();
+  const policy = writePolicy(
+    folder,
+    simplePolicy({
+      upstream: 'http://127.0.0.1:17833',
+      stateDir: folder.file('state'),
+      tokens: [{ name: 'keeper', sha256, roles: ['operator'] }],
+      routes: [{ name: 'rest', path: '/**', methods: ['GET'], require: 'read' }],
+    }),
+  );
+  const trail = new TrailBuilder();
+  const forged = 'x\nsame: of 0 decisions';
+  const texts = [
+    '',
+    ' ',
+    '\n',
+    '/',
+    '//',
+    '/../x',
+    '/%00',
+    '*',
+    'GET',
+    'constructor',
+    '__proto__',
+    'a\r\nX: y',
+    '::1%e',
+  ];
+  const members = [
+    'route',
+    'who',
+    'action',
+    'host',
+    'client',
+    'peer',
+    'credential',
+    'authenticator',
+    'resource',
+  ] as const;
+  for (const text of [...texts, forged, '-1', '999.1.1.1', '[::1', '/?#', '\u202e']) {
+    for (const member of members) {
+      const entry = { ...DENIED, event: 'authorization_granted', result: 'permitted', reason: undefined } as const;
+      trail.add({
+        ...entry,
+        action: 'GET',
+        status: 200,
+        duration_ms: 3,
+        [member]: text,
+        request_id: `${text}${member}`,
+      });
+    }
+  }
+  const dir = trail.checkpoint().write(folder.file('audit'));
+  const { code, stdout, stderr } = await perform('replay', policy, '--audit', dir);
+  assert.equal(code, 1, stderr);
+  assert.ok(stdout.includes('x\\nsame: of 0 decisions'), stdout);
+  for (const line of stdout.trimEnd().split('\n')) assert.match(line, /^(changes: |not known: | {2})/);
+});
