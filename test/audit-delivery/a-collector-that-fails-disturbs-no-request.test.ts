@@ -122,6 +122,8 @@ describe('at the end', () => {
     const ended = await guard.process.kill('SIGTERM');
     assert.equal(ended.code, 0);
     assert.ok(performance.now() - began < 6_000);
-    assert.ok(guard.process.logLines.some((line) => String(line['msg']).includes('are delivered after the next start')));
+    assert.ok(
+      guard.process.logLines.some((line) => String(line['msg']).includes('are delivered after the next start')),
+    );
   });
 });

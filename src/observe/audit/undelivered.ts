@@ -60,6 +60,8 @@ export class Undelivered {
   #next = 1;
   /** Bytes of a line that is too long are being passed over. */
   #skipping = false;
+  /** The segment is read from its beginning again, up to the record that comes next. */
+  #searching = false;
 
   constructor(dir: string) {
     this.#dir = dir;
@@ -139,18 +141,30 @@ export class Undelivered {
     this.#segment = null;
     this.#offset = 0;
     this.#skipping = false;
+    this.#searching = false;
   }
 
   async #read(through: number, limits: Limits, on: boolean): Promise<{ readonly lines: Line[]; readonly gaps: Gap[] }> {
     const lines: Line[] = [];
     const gaps: Gap[] = [];
     let room = limits.bytes;
+    let hasSearched = false;
     while (this.#next <= through && lines.length < limits.records) {
       if (lines.length > 0 && room < LONGEST_RECORD) break;
       const handle = await this.#open();
       const piece = handle === null ? null : await this.#piece(handle, Math.min(CHUNK, Math.max(room, LONGEST_RECORD)));
       if (piece === null || !this.#take(piece, through, limits.records, lines, gaps)) {
-        if (!on || !(await this.#advance(gaps))) break;
+        if (!on) break;
+        if (await this.#isReplaced()) continue;
+        if (await this.#advance(gaps, hasSearched)) hasSearched = false;
+        else if (hasSearched) break;
+        else {
+          // Somebody cut the segment, and what was written since stands before the place where we are.
+          hasSearched = true;
+          this.#searching = true;
+          this.#skipping = false;
+          this.#offset = 0;
+        }
       }
       room = limits.bytes - lines.reduce((sum, { bytes }) => sum + bytes.length, 0);
     }
@@ -192,6 +206,10 @@ export class Undelivered {
       const line = piece.subarray(start, end + 1);
       start = end + 1;
       const offset = this.#offset + start;
+      if (this.#searching && !this.#skipping) {
+        if (writtenIn(line) < this.#next) continue;
+        this.#searching = false;
+      }
       if (this.#skipping || line.length > LONGEST_RECORD) {
         this.#skipping = false;
         gaps.push({ from: this.#next, through: this.#next, reason: 'damaged' });
@@ -214,20 +232,32 @@ export class Undelivered {
 
   /** What it says itself, unless that cannot be: then what stands at its place. */
   #numberOf(line: Buffer, through: number): number {
-    const written = /^\d{1,16}/.exec(line.subarray(afterLast(line, SEQ)).toString('latin1', 0, 16))?.[0];
-    const seq = written === undefined ? Number.NaN : Number(written);
+    const seq = writtenIn(line);
     return seq > this.#next && seq <= through ? seq : this.#next;
   }
 
-  /** On to the segment after this one. False: there is none. */
-  async #advance(gaps: Gap[]): Promise<boolean> {
+  /** Another file has the name of the segment now, with the same beginning: the writer puts back what was taken away. */
+  async #isReplaced(): Promise<boolean> {
+    if (this.#handle === null || this.#segment === null) return false;
+    const [now, before] = await Promise.all([
+      stat(path.join(this.#dir, this.#segment.file)).catch(() => null),
+      this.#handle.stat(),
+    ]);
+    if (now === null || (now.ino === before.ino && now.dev === before.dev)) return false;
+    await this.#handle.close();
+    this.#handle = null;
+    return true;
+  }
+
+  /** On to the segment after this one. @param far also where records are missing before it. False: there is none. */
+  async #advance(gaps: Gap[], far: boolean): Promise<boolean> {
     const { first: here } = this.#segment ?? { first: 0 };
     const segments = await listSegments(this.#dir);
     const segment =
       this.#segment === null
         ? (segments.filter(({ first }) => first <= this.#next).at(-1) ?? segments[0])
         : segments.find(({ first }) => first > here);
-    if (segment === undefined) return false;
+    if (segment === undefined || (this.#segment !== null && segment.first > this.#next && !far)) return false;
     await this.close();
     this.#segment = segment;
     if (segment.first > this.#next) gaps.push({ from: this.#next, through: segment.first - 1, reason: 'removed' });
@@ -259,6 +289,12 @@ export class Undelivered {
 // them in the order of names.
 const SEQ = Buffer.from(',"seq":');
 const HASH = Buffer.from(',"hash":"');
+
+/** The number that a line says it has; NaN: none. */
+function writtenIn(line: Buffer): number {
+  const written = /^\d{1,16}/.exec(line.subarray(afterLast(line, SEQ)).toString('latin1', 0, 16))?.[0];
+  return written === undefined ? Number.NaN : Number(written);
+}
 
 function afterLast(line: Buffer, mark: Buffer): number {
   const at = line.lastIndexOf(mark);
