@@ -144,6 +144,7 @@ export class TestCollector implements AsyncDisposable {
     }
     const batch = seen(Buffer.concat(pieces));
     this.batches.push(batch);
+    this.#watchers.changed();
     const treatment = await this.treat(batch);
     const status = typeof treatment === 'number' ? treatment : typeof treatment === 'object' ? treatment.status : 0;
     if ((status >= 200 && status < 300) || treatment === 'hang' || treatment === 'stored_and_cut') {

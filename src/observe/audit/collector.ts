@@ -13,6 +13,10 @@ export const COLLECTOR_FAULTS = Object.freeze({
   name_unknown: { retry: 'soon', words: 'its name has no address' },
   unreachable: { retry: 'soon', words: 'it cannot be reached' },
   cut: { retry: 'soon', words: 'it ended the connection before it answered' },
+  cut_at_certificate: {
+    retry: 'soon',
+    words: 'it ended the connection at once, as some do that do not accept the certificate that guardbee shows',
+  },
   timeout: { retry: 'soon', words: 'it did not answer in time' },
   not_loopback: { retry: 'later', words: 'its name leads to another machine, and there is no TLS' },
   untrusted_certificate: {
@@ -154,7 +158,7 @@ export class Collector {
       let timer = setTimeout(late, this.#timeoutMs);
       asked.on('error', (error: NodeJS.ErrnoException) => {
         if (answer === null && asked.reusedSocket && STALE.has(error.code ?? '')) settle('stale', true);
-        else settle(answer ?? no(faultOf(error)), true);
+        else settle(answer ?? no(this.#explain(faultOf(error), asked)), true);
       });
       asked.on('response', (response) => {
         if (this.#plain && !isThisMachine(response.socket.remoteAddress)) {
@@ -184,6 +188,12 @@ export class Collector {
       });
       asked.end(body);
     });
+  }
+
+  /** In TLS 1.3 a client is done before it is known whether its certificate is good (RFC 8446 §4.4.2). */
+  #explain(fault: CollectorFault, { reusedSocket }: ClientRequest): CollectorFault {
+    const shown = this.#settings.certificate !== null && !this.#plain && !reusedSocket;
+    return fault === 'cut' && shown ? 'cut_at_certificate' : fault;
   }
 }
 
