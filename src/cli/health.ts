@@ -2,6 +2,7 @@ import { get } from 'node:http';
 import { isIPv4 } from 'node:net';
 import type { Command } from 'commander';
 import { formatAddressAndPort, parseAddress } from '../net/address.js';
+import { escapeControls } from '../observe/control-characters.js';
 import { EXIT, Ending, ending } from './exit-code.js';
 import { type PolicyOptions, namedPolicy } from './policy-option.js';
 import type { Voice } from './voice.js';
@@ -114,12 +115,16 @@ export async function askAdmin(address: AdminAddress, path: string): Promise<Adm
       response.on('data', (chunk: Buffer) => {
         length += chunk.length;
         if (length <= LONGEST_BODY) chunks.push(chunk);
+        else end();
       });
-      response.on('error', silent);
-      response.on('end', () => {
+      const end = (): void => {
         const text = Buffer.concat(chunks).toString('utf8');
         resolve({ kind: 'answered', status: response.statusCode ?? 0, body: parsedBody(text) });
-      });
+        // Whoever sends without end is not guardbee, and is not listened to until the time is over.
+        response.destroy();
+      };
+      response.on('error', silent);
+      response.on('end', end);
     });
     request.on('error', silent);
   });
@@ -135,6 +140,6 @@ function parsedBody(text: string): unknown {
 
 /** A few words out of an answer: its text, or its JSON on one line. */
 export function summaryOf(body: unknown): string {
-  const text = typeof body === 'string' ? body : JSON.stringify(body);
-  return text === '' ? '' : `: ${text.slice(0, 1000)}`;
+  const text = escapeControls((typeof body === 'string' ? body : JSON.stringify(body)).slice(0, 1000));
+  return text === '' ? '' : `: ${text}`;
 }

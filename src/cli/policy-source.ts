@@ -1,8 +1,8 @@
-import { readFile } from 'node:fs/promises';
 import { LARGEST_DOCUMENT, parseDocument } from '../policy/document.js';
 import type { DocumentNode, PathPart } from '../policy/document.js';
 import { type Loaded, loadPolicy, loadPolicyText } from '../policy/load.js';
 import type { Position } from '../policy/policy.js';
+import { readStateFile } from '../state/state-directory.js';
 import { EXIT, Ending } from './exit-code.js';
 import { readStdin } from './input.js';
 import { type PolicyOptions, namedPolicy } from './policy-option.js';
@@ -35,7 +35,8 @@ export function fileSource(file: string): PolicySource {
     load: (options = { skipSecretFiles: false }) => loadPolicy(file, { env: process.env, now: Date.now(), ...options }),
     text: async () => {
       try {
-        return await readFile(file, 'utf8');
+        const bytes = await readStateFile(file, LARGEST_DOCUMENT);
+        return bytes === null ? null : bytes.toString('utf8');
       } catch {
         // `load` says why.
         return null;

@@ -1,8 +1,10 @@
 import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
 import { chmodSync, mkdirSync, writeFileSync } from 'node:fs';
 import { type RequestListener, Server as HttpServer, createServer } from 'node:http';
 import { createServer as createTlsServer } from 'node:https';
 import { type AddressInfo, type Server, createServer as createTcpServer } from 'node:net';
+import * as path from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { main } from '../../src/cli/guardbee.js';
 import { judgeNode } from '../../src/cli/node-line.js';
@@ -16,7 +18,7 @@ import {
   type PolicyValue,
   type SimplePolicyOptions,
 } from '../support/policy-builder.js';
-import { startGuardbee } from '../support/process.js';
+import { runGuardbee, startGuardbee } from '../support/process.js';
 import { RecordingUpstream } from '../support/recording-upstream.js';
 import { TemporaryDirectory } from '../support/temporary-directory.js';
 import { Capture, perform } from './in-process.js';
@@ -287,6 +289,48 @@ test('readiness is asked at the admin address', async (t) => {
   assert.match(finding.detail, /answers 503: \{"checks":\{"policy":"old"\}\}/);
 });
 
+test('whoever answers at the admin address adds no finding, and is not listened to for ever', async (t) => {
+  const folder = new TemporaryDirectory(t);
+  let isEndless = false;
+  const port = await portOf(
+    t,
+    createServer((_request, response) => {
+      response.writeHead(503);
+      const more = (): void => {
+        while (response.write('x'.repeat(64 * 1024)));
+      };
+      if (isEndless) {
+        response.on('drain', more);
+        more();
+        return;
+      }
+      response.end(JSON.stringify({ checks: { 'x\nok   all': { status: 'failed', detail: 'y\nok   z' } } }));
+    }),
+  );
+  const file = writePolicy(folder, policyIn(folder, { top: { admin: { bind: `127.0.0.1:${String(port)}` } } }));
+  const { stdout } = await perform('doctor', file);
+  assert.ok(stdout.includes('x\\nok   all (y\\nok   z)'), stdout);
+  isEndless = true;
+  assert.match(of((await doctor(file)).checks, 'ready').detail, /answers 503: x{99,}$/);
+});
+
+test('a FIFO in the place of a file does not keep it', async (t) => {
+  const folder = new TemporaryDirectory(t);
+  const tls = { self_signed: { names: ['localhost'] } };
+  const policy = policyIn(folder, { bind: `127.0.0.1:${String(await freePort())}`, listener: { tls } });
+  const file = writePolicy(folder, policy);
+  const { dir } = policy['state'] as { dir: string };
+  const own = path.join(dir, 'tls', 'main');
+  mkdirSync(own, { recursive: true, mode: 0o700 });
+  const fifos = [folder.file('fifo.yaml'), path.join(own, 'self-signed.crt')];
+  for (const fifo of fifos) execFileSync('mkfifo', ['-m', '600', fifo]);
+  for (const asked of [fifos[0] ?? '', file]) {
+    const { code, stdout } = await runGuardbee(['doctor', asked]);
+    assert.equal(code, 1);
+    assert.doesNotMatch(stdout, /no answer within/);
+  }
+});
+
 async function freePort(): Promise<number> {
   const server = createTcpServer();
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
@@ -375,6 +419,21 @@ test('a guardbee that runs with another policy is said to, and not asked what it
   const finding = of((await doctor(file)).checks, 'refusal main');
   assert.equal(finding.status, 'warn');
   assert.match(finding.detail, /guardbee runs with the policy [0-9a-f]{12}, and this file is [0-9a-f]{12}$/);
+  assert.equal(seen(), 0);
+});
+
+test('where it is not known with which policy guardbee runs, only a path of nobody is asked', async (t) => {
+  const { policy, seen } = await guarded(t, [{ name: 'read', path: '/read', methods: ['GET'], public: true }]);
+  const { main } = policy['listeners'] as { main: Record<string, PolicyValue> };
+  const folder = new TemporaryDirectory(t);
+  const routes = [{ name: 'read', path: '/read', methods: ['GET'], require: 'read' }];
+  const file = writePolicy(folder, {
+    ...policy,
+    state: { dir: folder.file('elsewhere') },
+    listeners: { main: { ...main, routes } },
+  });
+  const finding = of((await doctor(file)).checks, 'refusal main');
+  assert.match(finding.detail, /refuses GET \/\.guardbee-doctor without a credential: 403$/);
   assert.equal(seen(), 0);
 });
 

@@ -1,9 +1,9 @@
 import { X509Certificate } from 'node:crypto';
-import { readFile } from 'node:fs/promises';
 import * as path from 'node:path';
 import { rootCertificates } from 'node:tls';
 import type { HttpListener, Policy } from '../../policy/policy.js';
 import { type CertificateDescription, describeCertificate } from '../../server/certificate.js';
+import { readStateFile } from '../../state/state-directory.js';
 import { daysLeft, validity } from '../cert.js';
 import { count } from '../check.js';
 import { type Finding, failed, ok, warn } from './finding.js';
@@ -30,7 +30,8 @@ export async function lookAtCertificates(policy: Policy, listener: HttpListener,
     ];
   }
   const file = path.join(policy.stateDir, 'tls', name, 'self-signed.crt');
-  const chain = readChain(await readFile(file, 'utf8').catch(() => ''));
+  const bytes = await readStateFile(file, LARGEST_CERTIFICATE).catch(() => null);
+  const chain = readChain(bytes === null ? '' : bytes.toString('utf8'));
   if (chain === null) return [ok(check, `${file} is made at the first start`)];
   const [{ described }] = chain;
   return [
@@ -38,6 +39,8 @@ export async function lookAtCertificates(policy: Policy, listener: HttpListener,
     ...uncovered(check, listener, described.names),
   ];
 }
+
+const LARGEST_CERTIFICATE = 1024 * 1024;
 
 interface Link {
   readonly certificate: X509Certificate;

@@ -52,7 +52,7 @@ export async function lookAtRefusal(
   if (!listener.bind.loopback && !isOwnAddress(at.host)) {
     return [skipped(check, `not asked: ${at.host} is no address of this machine`, 'run doctor where guardbee runs')];
   }
-  const question = harmlessQuestion(policy, listener, at, nowMs);
+  const question = harmlessQuestion(policy, listener, at, running, nowMs);
   const signal = AbortSignal.timeout(PROBE_MS - 100);
   const first = await ask(listener, at, { method: 'GET', path: NOBODYS_PATH }, signal);
   const where = addressText(at);
@@ -141,10 +141,17 @@ const NOWHERE = '/.guardbee-doctor';
  * A request without a credential that the policy refuses, for its first route that asks for one; null where the policy
  * refuses nothing that could be asked harmlessly.
  */
-function harmlessQuestion(policy: Policy, listener: HttpListener, at: At, nowMs: number): Question | null {
+function harmlessQuestion(
+  policy: Policy,
+  listener: HttpListener,
+  at: At,
+  running: Running | null,
+  nowMs: number,
+): Question | null {
   const candidates = listener.routes.routes.flatMap((route) =>
-    // Where a GET does something, nobody asks only to see.
-    route.access.kind === 'require' && route.safe ? questionsFor(route) : [],
+    // Where a GET does something, nobody asks only to see; nor where it is not known with which policy guardbee runs, which
+    // may let through what this one refuses.
+    running !== null && route.access.kind === 'require' && route.safe ? questionsFor(route) : [],
   );
   const judged = [...candidates, { method: 'GET', path: NOWHERE } as const].flatMap((candidate): Question[] => {
     const said = suppose(
