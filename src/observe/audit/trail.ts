@@ -1,8 +1,10 @@
 import { randomBytes } from 'node:crypto';
+import { constants } from 'node:fs';
+import { access } from 'node:fs/promises';
 import * as path from 'node:path';
 import type { AuditSettings } from '../../policy/policy.js';
 import { HeldSocket, StateInUseError, isHeld } from '../../state/held-socket.js';
-import { ensureStateDirectory, readStateFile, replaceStateFile } from '../../state/state-directory.js';
+import { ensureStateDirectory, readStateFile, replaceStateFile, why } from '../../state/state-directory.js';
 import { StateError } from '../../state/store.js';
 import { DurationSeries } from '../duration-histogram.js';
 import { timestamp } from '../timestamp.js';
@@ -145,6 +147,9 @@ export class AuditTrail {
   static async open(init: TrailInit): Promise<AuditTrail> {
     const { dir } = init.settings;
     await ensureStateDirectory(dir, 'audit');
+    await access(dir, constants.W_OK).catch((error: unknown) => {
+      throw new StateError(`the audit directory ${dir} cannot be written to: ${why(error)}; audit: { dir } names it`);
+    });
     const lock = await holdDirectory(dir);
     try {
       const key = await SigningKey.open(init.stateDir, dir);
@@ -407,8 +412,7 @@ export class AuditTrail {
       try {
         await replaceStateFile(headFileOf(this.#stateDir), text);
       } catch (error) {
-        const why = error instanceof Error ? error.message : 'unknown';
-        this.#notices.found('head_unwritten', why);
+        this.#notices.found('head_unwritten', error instanceof Error ? error.message : 'unknown');
       }
     });
   }
