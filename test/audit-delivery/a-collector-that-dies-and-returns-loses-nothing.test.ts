@@ -59,11 +59,13 @@ describe('a collector that dies and returns loses nothing', () => {
     const settings = await deliverySettings(collector.url, {
       batchRecords: 10_000,
       batchBytes: 8 * 1024 * 1024,
-      batchMs: 800,
+      batchMs: 3_600_000,
     });
     // More than a socket holds.
     await using delivered = await DeliveredTrail.open(directory, settings, { timings: { requestMs: 10_000 } });
     const last = delivered.add(9_000, `/${'x'.repeat(480)}`);
+    await waitUntil(() => delivered.trail.synced >= last, 'the disk');
+    delivered.delivery.hurry(last);
     await collector.untilHas(last);
     assert.ok(delivered.failures.length > 0);
     await delivered.close();

@@ -199,7 +199,7 @@ async function realPage(t: TestContext): Promise<Page | null> {
     prepare: (directory) => writeFileIn(directory, 'redis.url', redis.url),
     top: {
       admin: { bind: '127.0.0.1:0' },
-      audit: { dir: 'audit' },
+      audit: { dir: 'audit', deliver: { url: 'http://127.0.0.1:9/audit' } },
       state: { redis: { url: { file: 'redis.url' } } },
     },
     authenticators: {

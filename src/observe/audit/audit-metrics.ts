@@ -1,6 +1,6 @@
 import { DurationHistogram, type DurationSeries } from '../duration-histogram.js';
 import type { Register } from '../register.js';
-import type { DeliveryFigures } from './delivery.js';
+import { DELIVERY_FAULTS, type DeliveryFigures, PASSED_OVER } from './delivery.js';
 
 /** How the trail is. */
 export interface AuditFigures {
@@ -62,9 +62,12 @@ function registerDelivery(into: Register, read: () => DeliveryFigures | null): v
     put([], read()?.behindBytes ?? 0);
   });
   into.counter('audit_delivery_failures_total', 'Batches that the collector did not take.', ['reason'], (put) => {
-    for (const [fault, count] of read()?.failures ?? []) put([fault], count);
+    const delivery = read();
+    // Each from the beginning on: what is counted first is an increase then.
+    if (delivery !== null) for (const fault of DELIVERY_FAULTS) put([fault], delivery.failures.get(fault) ?? 0);
   });
   into.counter('audit_undelivered_records_total', 'Audit records that were passed over.', ['reason'], (put) => {
-    for (const [reason, count] of read()?.undeliverable ?? []) put([reason], count);
+    const delivery = read();
+    if (delivery !== null) for (const reason of PASSED_OVER) put([reason], delivery.undeliverable.get(reason) ?? 0);
   });
 }

@@ -3,17 +3,24 @@ import type { DeliverySettings } from '../../policy/policy.js';
 import { StateError } from '../../state/store.js';
 import { COLLECTOR_FAULTS, Collector, type CollectorFault } from './collector.js';
 import { DeliveryCursor } from './delivery-cursor.js';
-import { type Gap, type Line, Undelivered, hashOf } from './undelivered.js';
+import { type Line, Undelivered, hashOf } from './undelivered.js';
 
 /** `unread`: the fault is with the segments. */
 export type DeliveryFault = CollectorFault | 'unread';
+export const DELIVERY_FAULTS: readonly DeliveryFault[] = Object.freeze([
+  // `Object.keys` forgets that it has no others.
+  ...(Object.keys(COLLECTOR_FAULTS) as CollectorFault[]),
+  'unread' as const,
+]);
+
+/** Why a collector is not given a record. `refused`: it did not want it, and took the ones around it. */
+export const PASSED_OVER = ['removed', 'damaged', 'refused'] as const;
 
 /** Records that the collector was not given. */
 export interface Undeliverable {
   readonly from: number;
   readonly through: number;
-  /** `refused`: by the collector, which took the ones around them. */
-  readonly reason: Gap['reason'] | 'refused';
+  readonly reason: (typeof PASSED_OVER)[number];
 }
 
 export interface DeliveryNotices {
