@@ -139,6 +139,9 @@ export async function ownHeads({ policy }: Place): Promise<SeenHead[]> {
   return head === null ? [] : [head];
 }
 
+/** The record must be on the disk before the answer; a guardbee that hangs is no reason not to read. */
+const NOTING_MS = 6000;
+
 /** That somebody reads the trail stands in the trail. Says on stderr why it does not. */
 export async function noteAccess(how: AuditAccess['how'], place: Place, voice: Voice): Promise<void> {
   const { policy, trail } = place;
@@ -150,7 +153,7 @@ export async function noteAccess(how: AuditAccess['how'], place: Place, voice: V
   }
   let answer: Awaited<ReturnType<typeof askControl>>;
   try {
-    answer = await askControl(policy.stateDir, { cmd: 'audit_accessed', how, by: whoAmI() });
+    answer = await askControl(policy.stateDir, { cmd: 'audit_accessed', how, by: whoAmI() }, NOTING_MS);
   } catch (error) {
     if (!(error instanceof StateError)) throw error;
     answer = { ok: false, error: error.message };

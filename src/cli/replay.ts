@@ -33,7 +33,7 @@ export function registerReplay(program: Command, voice: Voice): void {
     .option('--json', 'report as JSON')
     .addHelpText(
       'after',
-      '\nLimits are not counted, and queries, header fields and bodies are not recorded: where one of these decides, it is\nsaid that nothing is known.\n\nExit codes: 0 no decision would be another, 1 some would, 6 the trail is broken, 2 wrong usage.\n\nExample:\n  guardbee replay --audit audit --policy policy.yaml --since 7d\n',
+      '\nLimits are not counted, and queries, header fields and bodies are not recorded: where one of these decides, it is\nsaid that nothing is known.\n\nExit codes: 0 no decision would be another, 1 some would (or policy or trail cannot be read), 6 the trail is broken, 2 wrong usage.\n\nExample:\n  guardbee replay --audit audit --policy policy.yaml --since 7d\n',
     )
     .action(
       ending(async (positional: string | undefined, options: ReplayOptions) =>

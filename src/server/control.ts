@@ -68,8 +68,13 @@ function serve(socket: Socket, handler: ControlHandler): void {
 
 /**
  * Asks the program that runs with this state directory. Null: none does. @throws StateError when it cannot be asked
+ * @param patienceMs unless said, longer than any answer takes that is under way over there
  */
-export async function askControl(dir: string, request: ControlRequest): Promise<ControlAnswer | null> {
+export async function askControl(
+  dir: string,
+  request: ControlRequest,
+  patienceMs = 4 * PATIENCE_MS,
+): Promise<ControlAnswer | null> {
   let directory: SocketDirectory;
   try {
     directory = await SocketDirectory.open(dir, CONTROL_SOCKET);
@@ -78,7 +83,7 @@ export async function askControl(dir: string, request: ControlRequest): Promise<
     throw new StateError(`the state directory ${dir} cannot be opened: ${why(error)}`);
   }
   try {
-    return await ask(directory.path(CONTROL_SOCKET), request);
+    return await ask(directory.path(CONTROL_SOCKET), request, patienceMs);
   } catch (error) {
     const code = codeOf(error);
     if (code === 'ENOENT' || code === 'ECONNREFUSED') return null;
@@ -90,7 +95,7 @@ export async function askControl(dir: string, request: ControlRequest): Promise<
   }
 }
 
-async function ask(socketPath: string, request: ControlRequest): Promise<ControlAnswer> {
+async function ask(socketPath: string, request: ControlRequest, patienceMs: number): Promise<ControlAnswer> {
   const socket = connect(socketPath);
   try {
     await new Promise<void>((resolve, reject) => {
@@ -98,8 +103,7 @@ async function ask(socketPath: string, request: ControlRequest): Promise<Control
       socket.once('error', reject);
     });
     socket.on('error', () => socket.destroy());
-    // Longer than any answer takes that is under way over there.
-    socket.setTimeout(4 * PATIENCE_MS, () => socket.destroy());
+    socket.setTimeout(patienceMs, () => socket.destroy());
     socket.write(`${JSON.stringify(request)}\n`);
     const line = await readLine(socket, LONGEST_ANSWER);
     const answer = line === null ? null : parseObject(line);

@@ -40,6 +40,13 @@ test('verify: 0 where nothing is wrong, 6 with the first bad line where somethin
   assert.match(good.stdout, /^ok: 9 records in 2 segments, 1 to 9, /);
   assert.ok(good.stdout.includes(`head: ${headText(trail)}\n`));
   assert.equal(good.stderr, '');
+  const report = JSON.parse(
+    (await perform('audit', 'verify', '--dir', dir, '--key', key, '--json')).stdout,
+  ) as Readonly<Record<string, unknown>>;
+  assert.deepEqual(Object.keys(report), [
+    ...['ok', 'chain', 'segments', 'records', 'bytes', 'live', 'first', 'last', 'signed', 'unsigned'],
+    ...['problems', 'problem_count', 'notes'],
+  ]);
 
   const first = join(dir, trail.segments[0]?.name ?? '');
   writeFileSync(first, readFileSync(first, 'utf8').replace('"status":403', '"status":200'));

@@ -437,6 +437,23 @@ test('where it is not known with which policy guardbee runs, only a path of nobo
   assert.equal(seen(), 0);
 });
 
+test('a guardbee that hangs does not keep it from looking at the rest', async (t) => {
+  const folder = new TemporaryDirectory(t);
+  const policy = policyIn(folder, { bind: `127.0.0.1:${String(await freePort())}` });
+  const { dir } = policy['state'] as { dir: string };
+  mkdirSync(dir, { recursive: true, mode: 0o700 });
+  const server = createTcpServer();
+  await new Promise<void>((resolve) => server.listen(path.join(dir, 'control.sock'), resolve));
+  t.after(() => server.close());
+  const { stdout } = await runGuardbee(['doctor', writePolicy(folder, policy), '--json'], { timeoutMs: 15_000 });
+  const checks = JSON.parse(stdout) as Check[];
+  assert.deepEqual(
+    checks.filter(({ detail }) => detail.includes('no answer within')),
+    [],
+  );
+  assert.match(of(checks, 'refusal main').detail, /nothing listens/);
+});
+
 test('on a terminal it says what it waits for, in a pipe nothing', async (t) => {
   const folder = new TemporaryDirectory(t);
   const file = writePolicy(folder, policyIn(folder));

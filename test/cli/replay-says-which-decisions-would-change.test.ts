@@ -118,6 +118,13 @@ test('what a running guardbee has decided is asked of another policy', async (t)
     '2 main admin keeper POST permitted route_denied',
   ]);
   assert.match(second.changes[0]?.request_id ?? '', /^[0-9a-f-]{36}$/);
+  assert.deepEqual(Object.keys(second), [
+    ...['policy', 'decisions', 'same', 'changed', 'not_replayed', 'changes', 'chain'],
+  ]);
+  assert.deepEqual(Object.keys(second.changes[0] ?? {}), [
+    ...['listener', 'route', 'who', 'action', 'before', 'after', 'after_route', 'differs_in', 'count', 'first', 'last'],
+    'request_id',
+  ]);
   const printed = await perform('replay', other, '--audit', audit);
   assert.equal(printed.code, 1);
   assert.match(printed.stdout, /^changes: of 12 decisions \S+other\.yaml would make 5 otherwise and 7 as they were\n/);

@@ -79,8 +79,8 @@ async function judgeWriter({ dir }: AuditSettings, running: Running | null): Pro
     return [
       warn(
         DIRECTORY,
-        'somebody writes there, and it is not the guardbee of this state directory',
-        'give each guardbee an audit.dir of its own',
+        'somebody writes there, and no guardbee answers that has this state directory',
+        'see in its log what keeps it; another guardbee needs an audit.dir of its own',
       ),
     ];
   }

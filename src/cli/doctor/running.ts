@@ -10,11 +10,14 @@ export interface Running {
   readonly version: string;
 }
 
-/** Null: none runs there, or we may not ask. */
+/** It knows what it is asked without a look. */
+const PATIENCE_MS = 1000;
+
+/** Null: none runs there, or it does not answer, or we may not ask. */
 export async function findRunning(stateDir: string): Promise<Running | null> {
   let answer: Awaited<ReturnType<typeof askControl>>;
   try {
-    answer = await askControl(stateDir, { cmd: 'status' });
+    answer = await askControl(stateDir, { cmd: 'status' }, PATIENCE_MS);
   } catch (error) {
     if (error instanceof StateError) return null;
     throw error;
