@@ -76,12 +76,14 @@ describe('records reach the collector whole and in order', () => {
   test('records that trickle in go together', async () => {
     await using collector = await TestCollector.start();
     using directory = new TemporaryDirectory();
-    const settings = await deliverySettings(collector.url, { batchMs: 600 });
+    const settings = await deliverySettings(collector.url, { batchMs: 3_600_000 });
     await using delivered = await DeliveredTrail.open(directory, settings);
     for (let index = 0; index < 5; index += 1) {
       const seq = delivered.add(1);
       await waitUntil(() => delivered.trail.synced >= seq, 'the disk');
     }
+    assert.equal(collector.batches.length, 0);
+    delivered.delivery.hurry(delivered.trail.sequence);
     await collector.untilHas(delivered.trail.sequence);
     assert.equal(collector.batches.length, 1);
   });

@@ -41,17 +41,19 @@ describe('requests wait for the collector where the policy says', () => {
   test('patience ends: nothing counts until the collector takes something again', async () => {
     await using collector = await TestCollector.start({ treat: () => 503 });
     using directory = new TemporaryDirectory();
-    await using delivered = await DeliveredTrail.open(directory, await deliverySettings(collector.url, { wait: true }));
+    const settings = await deliverySettings(collector.url, { wait: true });
+    const timings = { patienceMs: 2_000 };
+    await using delivered = await DeliveredTrail.open(directory, settings, { timings });
     const trail = new WitnessedTrail(delivered.trail, delivered.delivery);
     const began = performance.now();
     assert.equal(await trail.durable(trail.add(ENTRY, true)), false);
-    assert.ok(performance.now() - began >= 290);
+    assert.ok(performance.now() - began >= 1_950);
     assert.equal(trail.trouble, 'collector');
     // Nobody is made to wait twice for the same outage.
     const again = trail.durable(trail.add(ENTRY, true));
     const asked = performance.now();
     assert.equal(await again, false);
-    assert.ok(performance.now() - asked < 250);
+    assert.ok(performance.now() - asked < 1_900);
     collector.treat = () => 200;
     await waitUntil(() => trail.trouble === null, 'the collector');
     assert.equal(await trail.durable(trail.add(ENTRY, true)), true);
