@@ -18,10 +18,11 @@ import { ShadowFindings } from './observe/shadow-findings.js';
 import type { ReadinessCheck, ReadinessReport } from './observe/readiness.js';
 import { AccessRecorder } from './observe/record.js';
 import { type Redactor, constant } from './observe/redact.js';
-import type { HttpListener, JwtAuthenticator, Policy } from './policy/policy.js';
+import type { HttpListener, JwtAuthenticator, Listener, Policy, TcpListener } from './policy/policy.js';
 import { Upstreams } from './proxy/upstream.js';
 import { type SniContexts, createSniContexts, describeCertificate, ensureSelfSigned } from './server/certificate.js';
 import { type Exposure, ExposureWatch } from './server/exposure.js';
+import { ownBindsOf } from './server/exposure-issues.js';
 import type { Surroundings } from './server/handle.js';
 import { HeldBodies } from './server/held-bodies.js';
 import { type ConnectionEvents, type OpenListener, contextOptions, openListener } from './server/listener.js';
@@ -82,7 +83,7 @@ export class App {
     this.admin = adminAddress;
     this.serving = parts.open.map(({ listener, address }) => ({
       listener: listener.name,
-      url: `${listener.type === 'http' && listener.tls !== null ? 'https' : 'http'}://${hostPort(address.address, address.port)}`,
+      url: urlOf(listener, address),
     }));
   }
 
@@ -129,6 +130,15 @@ export class App {
   async stop(): Promise<void> {
     await this.#parts.stop();
   }
+}
+
+/** `https://192.168.1.10:7833`, `tcp://192.168.1.10:9000-9099`, `tls://…`. */
+function urlOf(listener: Listener, { address, port }: AddressInfo): string {
+  const at = hostPort(address, port);
+  if (listener.type === 'redirect') return `http://${at}`;
+  if (listener.type === 'http') return `${listener.tls === null ? 'http' : 'https'}://${at}`;
+  const range = listener.lastPort === listener.bind.port ? '' : `-${String(listener.lastPort)}`;
+  return `${listener.tls === null ? 'tcp' : 'tls'}://${at}${range}`;
 }
 
 function hostPort(host: string, port: number): string {
@@ -180,7 +190,7 @@ class Parts {
     // Everything that can be wrong is found before the first address is listened on.
     const contexts = new Map<string, SniContexts>();
     for (const listener of policy.listeners) {
-      if (listener.type === 'http' && listener.tls !== null)
+      if (listener.type !== 'redirect' && listener.tls !== null)
         contexts.set(listener.name, await this.#contexts(listener));
     }
     const state = await State.open(policy, log, async ({ how, by }) => {
@@ -269,7 +279,8 @@ class Parts {
       try {
         this.open.push(await openListener(listener, contexts.get(listener.name) ?? null, around, events));
       } catch (error) {
-        throw new AddressError(listener.name, hostPort(host, port), errorCode(error));
+        const taken = error instanceof Error && 'port' in error && typeof error.port === 'number' ? error.port : port;
+        throw new AddressError(listener.name, hostPort(host, taken), errorCode(error));
       }
     }
     this.#watchExposure();
@@ -324,7 +335,7 @@ class Parts {
     return new Shadow(shadow, borrowed, findings);
   }
 
-  async #contexts(listener: HttpListener): Promise<SniContexts> {
+  async #contexts(listener: HttpListener | TcpListener): Promise<SniContexts> {
     const { policy, log } = this.settings;
     const { tls } = listener;
     if (tls === null) throw new TypeError('a listener without TLS has no certificate');
@@ -391,7 +402,7 @@ class Parts {
   }
 
   #events(sink: ExchangeSink, evidence: Evidence | null): ConnectionEvents {
-    const { log } = this.settings;
+    const { log, redactor } = this.settings;
     const { metrics } = this;
     return {
       opened: (listener) => {
@@ -402,14 +413,19 @@ class Parts {
         this.connections -= 1;
         metrics.connectionClosed(listener);
       },
-      refused: (listener, reason, peer) => {
+      passed: (listener, bytesIn, bytesOut) => {
+        metrics.bytesPassed(listener, bytesIn, bytesOut);
+      },
+      refused: (listener, reason, peer, who) => {
         metrics.connectionRefused(listener, reason);
         log.warn('connection.refused', `connection refused: ${reason}`, {
           'guardbee.listener': constant(listener),
           'guardbee.reason': constant(reason),
           'network.peer.address': peer === null ? null : constant(peer),
+          'client.address': who === undefined ? null : constant(who.client),
+          'guardbee.identity': who?.identity == null ? null : redactor.redactText(who.identity),
         });
-        evidence?.connectionRefused(listener, reason, peer);
+        evidence?.connectionRefused(listener, reason, who?.client ?? peer);
       },
       tlsFailed: (listener, peer, code) => {
         metrics.tlsHandshakeFailed(listener);
@@ -484,7 +500,7 @@ class Parts {
     };
     this.#watch = new ExposureWatch({
       upstreams: policy.upstreams,
-      ownBinds: this.open.map(({ listener, address }) => ({ host: listener.bind.host, port: address.port })),
+      ownBinds: this.open.flatMap(({ listener, address }) => ownBindsOf([listener], () => address.port)),
       onChange: tell,
     });
     tell(this.#watch.start());

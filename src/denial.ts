@@ -45,6 +45,8 @@ export const DENIALS = Object.freeze({
   body_timeout: row(408, 'The request body took too long'),
   wrong_host: row(421, 'This server does not answer for that host'),
   // Where it comes from.
+  proxy_header_malformed: row(400, 'The PROXY header is malformed'),
+  proxy_header_timeout: row(408, 'The PROXY header took too long'),
   address_denied: row(403, 'This address may not connect'),
   connections_exhausted: row(503, 'Too many connections'),
   connections_per_address_exhausted: row(429, 'Too many connections from this address'),

@@ -29,7 +29,8 @@ export interface ExchangeRecord {
   readonly startedAtMs: number;
   readonly durationMs: number;
   readonly listener: string;
-  readonly scheme: 'http' | 'https';
+  /** `tcp` and `tls`: no request, but a connection that was passed on; what is only said of requests is empty. */
+  readonly scheme: 'http' | 'https' | 'tcp' | 'tls';
   readonly protocol: '1.0' | '1.1' | '2' | 'unknown';
   readonly method: string;
   /** Raw path without the query; empty when the head was unreadable; the route's pattern where a parameter is invalid. */
@@ -51,9 +52,9 @@ export interface ExchangeRecord {
   readonly invalid: Invalid | null;
   readonly status: number;
   readonly upstream: string | null;
-  /** Until the first byte of the upstream's answer. */
+  /** Until the first byte of the upstream's answer; of a connection, until it stood. */
   readonly upstreamMs: number | null;
   readonly bytesIn: number;
   readonly bytesOut: number;
-  readonly stream: 'none' | 'sse' | 'ws';
+  readonly stream: 'none' | 'sse' | 'ws' | 'tcp';
 }

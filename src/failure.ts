@@ -23,12 +23,14 @@ export const FAILURES = Object.freeze({
   deadline_exceeded: row('client', 504, 'The deadline has passed', 'warn'),
   credential_ended: row('client', 401, 'The credential is no longer valid', 'warn'),
   stream_expired: row('client', 408, 'The stream was open for as long as it may be', 'info'),
+  idle_timeout: row('client', 408, 'Nothing was said for too long', 'info'),
   upstream_refused: row('upstream', 502, 'The service behind is not reachable', 'error'),
   upstream_not_loopback: row('upstream', 502, 'The service behind is not reachable', 'error'),
   upstream_gone: row('upstream', 502, 'The service behind closed the connection', 'error'),
   upstream_malformed: row('upstream', 502, 'The service behind gave an invalid answer', 'error'),
   upstream_timeout: row('upstream', 504, 'The service behind did not answer in time', 'error'),
   upstream_saturated: row('upstream', 503, 'The service behind is busy', 'warn'),
+  shutting_down: row('sidecar', 503, 'The server is shutting down', 'warn'),
   sidecar_error: row('sidecar', 500, 'Internal error', 'error'),
 }) satisfies Record<string, FailureRow>;
 

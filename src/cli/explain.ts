@@ -3,6 +3,7 @@ import type { Command } from 'commander';
 import { TOKEN, fieldRole } from '../http/fields.js';
 import { parseAddress } from '../net/address.js';
 import { EXIT, Ending, ending } from './exit-code.js';
+import { explainConnection } from './explain-connection.js';
 import { tellDifference } from './explain-diff.js';
 import { linesOf } from './explanation.js';
 import { readStdin } from './input.js';
@@ -35,10 +36,10 @@ export function registerExplain(program: Command, voice: Voice): void {
   const command = program
     .command('explain')
     .description(
-      'Says what would become of a request, which line of the policy decides, and what it would take. Nothing is sent.',
+      'Says what would become of a request, or of a connection to a tcp listener, which line of the policy decides, and what it would take. Nothing is sent.',
     )
-    .argument('<method>', 'GET, POST, …')
-    .argument('<path>', 'path, with its query if there is one');
+    .argument('[method]', 'GET, POST, …; none for a connection to a tcp listener')
+    .argument('[path]', 'path, with its query if there is one');
   takesPolicy(command)
     .option('--listener <name>', 'which listener; needed where there are several')
     .option('--as <name>', 'with the token, the certificate or the user of this name')
@@ -57,26 +58,61 @@ export function registerExplain(program: Command, voice: Voice): void {
     .option('--json', 'report as JSON')
     .addHelpText(
       'after',
-      '\nWithout --as, --role and --permission the request shows no credential, and may be known by its address. With --diff\nthe exit code is 0 where both policies say the same, and 1 where client or upstream would see another thing.\n\nExample:\n  guardbee explain POST /v1/shutdown --role viewer --from 192.168.1.5 --policy policy.yaml\n',
+      '\nWithout METHOD and PATH it is about a connection to a tcp listener: --listener NAME --from ADDRESS.\nWithout --as, --role and --permission the request shows no credential, and may be known by its address. With --diff\nthe exit code is 0 where both policies say the same, and 1 where client or upstream would see another thing.\n\nExample:\n  guardbee explain POST /v1/shutdown --role viewer --from 192.168.1.5 --policy policy.yaml\n',
     )
     .action(
-      ending(async (method: string, path: string, positional: string | undefined, options: ExplainOptions) => {
-        checkUsage(path, options);
-        return await explain(await openPolicy(positional, options), method, path, options, voice);
-      }),
+      ending(
+        async (
+          method: string | undefined,
+          path: string | undefined,
+          positional: string | undefined,
+          options: ExplainOptions,
+        ) => {
+          checkUsage(path, options);
+          if (method === undefined || path === undefined) return await explainTcp(method, options, voice);
+          return await explain(await openPolicy(positional, options), method, path, options, voice);
+        },
+      ),
     );
 }
 
-function checkUsage(path: string, options: ExplainOptions): void {
+function checkUsage(path: string | undefined, options: ExplainOptions): void {
   const wrong = (message: string): never => {
     throw new Ending(EXIT.usage, message);
   };
-  if (!path.startsWith('/')) wrong('the path begins with "/"; the host goes into --host');
+  if (path !== undefined && !path.startsWith('/')) wrong('the path begins with "/"; the host goes into --host');
   if (options.from !== undefined && parseAddress(options.from) === null) wrong('--from is one IP address');
   if (options.diff === '-' || options.diff === '') wrong('--diff is the name of a file');
   if (options.as !== undefined && (options.role !== undefined || options.permission !== undefined)) {
     wrong('--as is somebody of the policy, who has roles already: leave out --role and --permission, or --as');
   }
+}
+
+/** @param positional the policy, where it is not said by an option */
+async function explainTcp(positional: string | undefined, options: ExplainOptions, voice: Voice): Promise<number> {
+  const { listener } = options;
+  // A policy is named like a file, and a method is not.
+  if (listener === undefined || /^[A-Z]+$/.test(positional ?? '')) {
+    throw new Ending(
+      EXIT.usage,
+      'explain what? A request is METHOD and PATH, a connection to a tcp listener is --listener NAME',
+    );
+  }
+  for (const key of ['host', 'header', 'body', 'upgrade', 'diff'] as const) {
+    if (options[key] !== undefined) {
+      throw new Ending(EXIT.usage, `--${key} is about requests: say METHOD and PATH, or leave it out`);
+    }
+  }
+  const rules = await readRules(await openPolicy(positional, options), options.as ?? null, voice);
+  if (typeof rules === 'number') return rules;
+  const question = {
+    listener,
+    from: options.from ?? null,
+    as: options.as ?? null,
+    roles: options.role ?? [],
+    permissions: options.permission ?? [],
+  };
+  return await explainConnection(question, rules, options.json === true, voice);
 }
 
 async function explain(

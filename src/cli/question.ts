@@ -74,7 +74,11 @@ function knows({ policy }: Rules, name: string): boolean {
  * Refuses a question that makes no sense to any of the policies: names that one of them knows are a difference between
  * them. A number is the exit code.
  */
-export function checkNames({ as, roles }: Question, all: readonly [Rules, ...Rules[]], voice: Voice): number | null {
+export function checkNames(
+  { as, roles }: Pick<Question, 'as' | 'roles'>,
+  all: readonly [Rules, ...Rules[]],
+  voice: Voice,
+): number | null {
   const [first] = all;
   if (as !== null && !all.some((rules) => knows(rules, as))) {
     const unread = all.find((rules) => rules.unread !== null)?.unread ?? null;
@@ -142,7 +146,9 @@ function listenerFor(policy: Policy, name: string | null): HttpListener {
   throw new Ending(
     EXIT.usage,
     policy.listeners.some((listener) => listener.name === name)
-      ? `listener ${show(name)} only redirects`
+      ? policy.listeners.some((listener) => listener.name === name && listener.type === 'tcp')
+        ? `listener ${show(name)} is of type tcp and reads no requests: leave METHOD and PATH out`
+        : `listener ${show(name)} only redirects`
       : `there is no listener ${show(name)}${guess(name, names)}; there ${names.length === 1 ? 'is' : 'are'} ${names.join(', ')}`,
   );
 }

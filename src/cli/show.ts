@@ -18,6 +18,7 @@ import type {
   NetworkAuthenticator,
   Policy,
   RedirectListener,
+  TcpListener,
   Route,
   ThrottleSettings,
   TlsSettings,
@@ -129,12 +130,13 @@ class Showing {
   }
 
   #listener(listener: Listener): Shown {
+    if (listener.type === 'tcp') return tcp(listener, this.#written);
     return listener.type === 'http' ? this.#http(listener) : redirect(listener);
   }
 
   #http(listener: HttpListener): Shown {
     const entry = this.#written?.listeners[listener.name];
-    const written = entry === undefined || entry.type === 'redirect' ? null : entry;
+    const written = entry === undefined || entry.type === 'redirect' || entry.type === 'tcp' ? null : entry;
     const { timeouts } = listener;
     return {
       type: listener.type,
@@ -143,6 +145,7 @@ class Showing {
       tls: listener.tls === null ? undefined : tls(listener.tls),
       allow_from: addresses(listener.allowFrom),
       trusted_proxies: listener.trustedProxies.texts,
+      proxy_protocol: listener.proxyProtocol ? 'require' : undefined,
       strip_request_headers: listener.stripRequestHeaders.size === 0 ? undefined : [...listener.stripRequestHeaders],
       local_identity: listener.local === null ? undefined : holder(listener.local),
       sessions: this.#sessions(listener, written),
@@ -360,6 +363,38 @@ function granted(roles: readonly string[], grants: ReadonlySet<string>): Shown {
   return {
     roles: roles.length === 0 ? undefined : roles,
     permissions: permissions.length === 0 ? undefined : permissions,
+  };
+}
+
+function tcp(listener: TcpListener, file: PolicyFile | null): Shown {
+  const entry = file?.listeners[listener.name];
+  const written = entry?.type === 'tcp' ? entry : null;
+  const { upstream, clientCertificates, timeouts, trustedProxies } = listener;
+  const { target } = upstream;
+  const range = listener.lastPort === listener.bind.port ? '' : `-${listener.lastPort}`;
+  return {
+    type: listener.type,
+    bind: `${bindText(listener.bind)}${range}`,
+    upstream: target.kind === 'unix' ? upstream.name : `tcp://${upstream.name}`,
+    allow_from: addresses(listener.allowFrom),
+    from: listener.from?.texts,
+    tls: listener.tls === null ? undefined : tls(listener.tls),
+    authenticate: clientCertificates === null ? undefined : [clientCertificates.name],
+    require: clientCertificates === null ? undefined : listener.anyOf,
+    inner: listener.inner ?? undefined,
+    trusted_proxies: trustedProxies.texts.length === 0 ? undefined : trustedProxies.texts,
+    proxy_protocol: listener.proxyProtocol ? 'require' : undefined,
+    send_proxy_protocol: listener.sendProxyProtocol ?? undefined,
+    limits: {
+      connections: listener.limits.connections,
+      connections_per_address: listener.limits.connectionsPerAddress ?? undefined,
+    },
+    timeouts: { handshake: duration(timeouts.handshakeMs), head: duration(timeouts.headMs) },
+    idle: duration(listener.idleMs),
+    streams: { end_at_expiry: listener.endAtExpiry, max: duration(listener.maxMs) },
+    unsafe_plain_tcp: written?.unsafe_plain_tcp,
+    unsafe_no_authentication: written?.unsafe_no_authentication,
+    unsafe_network_identity: written?.unsafe_network_identity,
   };
 }
 

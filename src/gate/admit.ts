@@ -1,6 +1,7 @@
 import type { DenialReason } from '../denial.js';
 import { withoutWhitespace } from '../http/fields.js';
 import type { Message } from '../http/message.js';
+import type { Caller } from '../identity/caller.js';
 import type { Address } from '../net/address.js';
 import { formatAddress, isLoopback, parseAddress } from '../net/address.js';
 import { clientAddress } from '../net/client-address.js';
@@ -61,16 +62,19 @@ export interface Arrival {
 export function arrive(
   listener: HttpListener,
   message: Message,
-  peer: Address,
+  caller: Pick<Caller, 'address' | 'proxied'>,
 ): Arrival | { readonly arrived: false; readonly reason: DenialReason } {
   const no = (reason: DenialReason) => ({ arrived: false, reason }) as const;
-  if (!peerAllowed(listener, peer)) return no('address_denied');
+  if (!peerAllowed(listener, caller.address)) return no('address_denied');
   if (!answersTo(listener, message.authority.name)) return no('wrong_host');
-  const trusted = listener.trustedProxies.has(peer);
+  // Who connected to a proxy that passes bytes on is one hop to the left of it; what it says of others is believed no
+  // more than if it had connected itself.
+  const from = caller.proxied?.source.address ?? caller.address;
+  const trusted = listener.trustedProxies.has(from);
   const client =
     trusted && message.forwardedFor !== null
-      ? clientAddress(peer, message.forwardedFor, listener.trustedProxies)
-      : peer;
+      ? clientAddress(from, message.forwardedFor, listener.trustedProxies)
+      : from;
   if (client === null) return no('forwarded_malformed');
   const scheme = trusted && message.forwardedProto !== null ? readScheme(message.forwardedProto) : message.scheme;
   if (scheme === null) return no('forwarded_malformed');
@@ -88,14 +92,18 @@ export function isOwnPath(listener: HttpListener, message: Message): boolean {
 }
 
 /** Read top to bottom: one check a line, and no match is a denial. */
-export function admit(listener: HttpListener, message: Message, peer: Address): Admission | NotAdmitted {
+export function admit(
+  listener: HttpListener,
+  message: Message,
+  caller: Pick<Caller, 'address' | 'proxied'>,
+): Admission | NotAdmitted {
   const no = (reason: DenialReason, route: Route | null = null, at: string | null = null): NotAdmitted => ({
     admitted: false,
     reason,
     route,
     client: at,
   });
-  const arrival = arrive(listener, message, peer);
+  const arrival = arrive(listener, message, caller);
   if (!arrival.arrived) return no(arrival.reason);
   const { client, at, scheme, requestId } = arrival;
 

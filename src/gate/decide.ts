@@ -81,7 +81,7 @@ export function decide(
   underway: Underway,
   means: Means,
 ): Decision | Promise<Decision> {
-  const admission = admit(listener, message, caller.address);
+  const admission = admit(listener, message, caller);
   if (!admission.admitted) return { allow: false, ...admission, ...UNASKED };
   watchTime(admission, nowMs, underway);
   const early = limitBefore(admission, nowMs, means.limiter);

@@ -4,7 +4,8 @@ import { readMessage } from '../http/message.js';
 import type { Identity } from '../identity/identity.js';
 import { POLICY_ALONE } from '../identity/provers.js';
 import { formatAddress, parseAddress } from '../net/address.js';
-import type { HttpListener, Policy, PolicyTest } from '../policy/policy.js';
+import type { ConnectionTest, HttpListener, Policy, PolicyTest, RequestTest } from '../policy/policy.js';
+import { admitConnection, type ProveConnection } from './admit-connection.js';
 import type { Invalid, Refusal } from './authorize.js';
 import { MEANS_OF_POLICY, type Means, type Prove, decide, proveWith } from './decide.js';
 import type { Limiter } from './limit.js';
@@ -26,7 +27,7 @@ export interface SupposedRequest {
   /** What the path names belongs to the caller, where the route asks; true where nothing is said. */
   readonly owner?: boolean;
   /** Null: no credential is shown. */
-  readonly as: PolicyTest['as'];
+  readonly as: RequestTest['as'];
 }
 
 export type Supposition =
@@ -71,6 +72,8 @@ export function suppose(
 ): Supposition {
   const listener = policy.listeners.find((candidate) => candidate.name === request.listener);
   if (listener === undefined) return { kind: 'unanswerable', why: `there is no listener "${request.listener}"` };
+  if (listener.type === 'tcp')
+    return { kind: 'unanswerable', why: `listener "${request.listener}" passes bytes on and reads no requests` };
   if (listener.type !== 'http') return { kind: 'unanswerable', why: `listener "${request.listener}" only redirects` };
   const peer = parseAddress(request.from);
   if (peer === null) return { kind: 'unanswerable', why: `"${request.from}" is not an IP address` };
@@ -97,7 +100,7 @@ export function suppose(
       invalid: null,
     };
   const bytes = Buffer.from(request.body ?? '');
-  const caller = { address: peer, text: formatAddress(peer), certificate: null };
+  const caller = { address: peer, text: formatAddress(peer), certificate: null, proxied: null };
   const decision = decide(listener, read.message, caller, nowMs, SUPPOSED, {
     ...MEANS_OF_POLICY,
     owners: { ...SUPPOSED_OWNERS, isOwner: () => request.owner !== false },
@@ -152,20 +155,18 @@ function inHostField(host: string): string {
 function proveSupposed(as: SupposedRequest['as'], policy: Policy): Prove {
   // Showing nothing, it may still be known by its address.
   if (as === null) return proveWith(POLICY_ALONE);
-  const grants = new Set([...as.roles, ...as.permissions, ...as.roles.flatMap((role) => policy.roles.get(role) ?? [])]);
   return ({ route }) => ({
     ok: true,
-    identity: {
-      name: as.name,
-      authenticator: route.authenticators[0]?.name ?? '',
-      roles: as.roles,
-      grants,
-      expiresAtMs: Number.POSITIVE_INFINITY,
-      revocables: [],
-    },
+    identity: supposedIdentity(as, policy, route.authenticators[0]?.name ?? ''),
     carrier: 'authorization',
     fingerprint: '000000',
   });
+}
+
+function supposedIdentity(as: NonNullable<RequestTest['as']>, policy: Policy, authenticator: string): Identity {
+  const { name, roles, permissions } = as;
+  const grants = new Set([...roles, ...permissions, ...roles.flatMap((role) => policy.roles.get(role) ?? [])]);
+  return { name, authenticator, roles, grants, expiresAtMs: Number.POSITIVE_INFINITY, revocables: [] };
 }
 
 export interface PolicyTestResult {
@@ -178,6 +179,7 @@ export interface PolicyTestResult {
 /** Runs a policy's own tests. @param counters makes counters that nobody has used, for each test its own */
 export function runPolicyTests(policy: Policy, nowMs: number, counters: () => Limiter): PolicyTestResult[] {
   return policy.tests.map((test) => {
+    if (test.kind === 'connection') return testConnection(policy, test, nowMs);
     const limiter = counters();
     for (let time = 1; time < test.times; time += 1) suppose(policy, test, nowMs, { limiter });
     const said = suppose(policy, test, nowMs, { limiter });
@@ -190,12 +192,73 @@ export function runPolicyTests(policy: Policy, nowMs: number, counters: () => Li
   });
 }
 
-function meets(test: PolicyTest, said: Supposition): boolean {
+function meets(test: RequestTest, said: Supposition): boolean {
   if (said.kind === 'unanswerable') return false;
   if (test.route !== null && test.route !== said.route) return false;
   if (said.kind === 'allowed') return test.expect.kind === 'allow' && test.reason === null;
   if (test.reason !== null && test.reason !== said.reason) return false;
   return test.expect.kind === 'status' && test.expect.status === said.status;
+}
+
+/** A connection as `tests:` and `explain` describe it. */
+export interface SupposedConnection {
+  readonly listener: string;
+  /** Address of the client, which connects by itself. */
+  readonly from: string;
+  /** Null: no certificate is shown. */
+  readonly as: RequestTest['as'];
+}
+
+export type ConnectionSupposition =
+  | { readonly kind: 'allowed'; readonly line: number; readonly upstream: string; readonly identity: Identity | null }
+  | {
+      readonly kind: 'refused';
+      readonly reason: Refusal['reason'];
+      readonly line: number;
+      readonly identity: Identity | null;
+    }
+  | { readonly kind: 'unanswerable'; readonly why: string };
+
+/** What the gate would say of a connection, by the same code that says it of real ones. */
+export function supposeConnection(
+  policy: Policy,
+  connection: SupposedConnection,
+  nowMs: number,
+): ConnectionSupposition {
+  const { listener: name, from } = connection;
+  const listener = policy.listeners.find((candidate) => candidate.name === name);
+  if (listener === undefined) return { kind: 'unanswerable', why: `there is no listener "${name}"` };
+  if (listener.type !== 'tcp') return { kind: 'unanswerable', why: `listener "${name}" is not of type tcp` };
+  const address = parseAddress(from);
+  if (address === null) return { kind: 'unanswerable', why: `"${from}" is not an IP address` };
+  const caller = { address, text: formatAddress(address), certificate: null, proxied: null };
+  const decision = admitConnection(listener, caller, 0, nowMs, supposedHolder(connection.as, policy));
+  const { identity } = decision;
+  const { line } = listener.position;
+  return decision.allow
+    ? { kind: 'allowed', line, upstream: decision.upstream.name, identity }
+    : { kind: 'refused', line, reason: decision.reason, identity };
+}
+
+function supposedHolder(as: RequestTest['as'], policy: Policy): ProveConnection {
+  if (as === null) return () => ({ ok: false, reason: 'credential_missing' });
+  return ({ name }) => ({ ok: true, identity: supposedIdentity(as, policy, name) });
+}
+
+function testConnection(policy: Policy, test: ConnectionTest, nowMs: number): PolicyTestResult {
+  const said = supposeConnection(policy, test, nowMs);
+  const passed =
+    said.kind === 'allowed'
+      ? test.expect === 'allow'
+      : said.kind === 'refused' && test.expect === 'deny' && (test.reason === null || test.reason === said.reason);
+  const wanted = test.expect === 'allow' ? 'allowed' : `refused${test.reason === null ? '' : ` (${test.reason})`}`;
+  const got =
+    said.kind === 'allowed'
+      ? 'allowed'
+      : said.kind === 'refused'
+        ? `refused (${said.reason})`
+        : `no answer: ${said.why}`;
+  return { test, passed, message: `expected ${wanted}, got ${got}` };
 }
 
 /** Where the value stands, and the rule that it breaks. */

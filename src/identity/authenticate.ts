@@ -222,7 +222,8 @@ function withoutMessage(plan: Plan, asked: Asked, caller: Caller, nowMs: number)
  * the policy trusts says that its client is local: somebody else's proxy here may speak for the whole world.
  */
 function isLocal({ listener, message, client }: Asked, caller: Caller): boolean {
-  if (message.forwardedFor !== null && !listener.trustedProxies.has(caller.address)) return false;
-  const address = client === caller.text ? caller.address : parseAddress(client);
+  const from = caller.proxied?.source.address ?? caller.address;
+  if (message.forwardedFor !== null && !listener.trustedProxies.has(from)) return false;
+  const address = parseAddress(client);
   return address !== null && isLoopback(address);
 }

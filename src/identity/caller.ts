@@ -1,4 +1,5 @@
 import type { Address } from '../net/address.js';
+import type { ProxiedConnection } from '../net/proxy-protocol.js';
 import type { CertificateNames } from '../policy/certificate-table.js';
 
 /** The socket's other end: what is known of it before it has asked for anything. */
@@ -8,6 +9,8 @@ export interface Caller {
   readonly text: string;
   /** Null where none was asked for or shown. */
   readonly certificate: ClientCertificate | null;
+  /** What a trusted proxy said in a PROXY header: who connected to it. Null: it said nothing, or speaks for itself. */
+  readonly proxied: ProxiedConnection | null;
 }
 
 /**

@@ -107,12 +107,22 @@ class UpstreamSeries {
   current = true;
 }
 
+/** What is counted of a tcp listener. */
+class SessionSeries {
+  bytesIn = 0;
+  bytesOut = 0;
+  /** By how they ended; `-` is both sides' own end. */
+  readonly ended = new Map<FailureReason | typeof NO_REASON, number>([[NO_REASON, 0]]);
+}
+
 class ListenerSeries {
   connections = 0;
   readonly refused = new Map<DenialReason, number>();
   handshakeFailures = 0;
   failuresDelayed = 0;
-  readonly streams = { sse: 0, ws: 0 };
+  readonly streams = { sse: 0, ws: 0, tcp: 0 };
+  /** Null: it passes no connections on. */
+  sessions: SessionSeries | null = null;
   certificateNotAfter: number | null = null;
 }
 
@@ -167,6 +177,10 @@ export class Metrics {
 
   /** One exchange has ended. */
   observe(record: ExchangeRecord): void {
+    if (record.stream === 'tcp') {
+      this.#observeSession(record);
+      return;
+    }
     const series = this.#seriesOf(record.listener, record.route);
     const { outcome, status } = record;
     const method = METHOD_INDEX.get(record.method) ?? OTHER_METHOD;
@@ -187,8 +201,9 @@ export class Metrics {
     this.#policyVersion = policy.version;
     this.#byRoute = new WeakMap();
     for (const listener of policy.listeners) {
-      this.#listener(listener.name);
-      this.#named(listener.name, NO_ROUTE);
+      const series = this.#listener(listener.name);
+      if (listener.type === 'tcp') series.sessions ??= new SessionSeries();
+      else this.#named(listener.name, NO_ROUTE);
       if (listener.type === 'http') for (const route of listener.routes.routes) this.#seriesOf(listener.name, route);
     }
     for (const one of this.#upstreams.values()) one.current = false;
@@ -208,6 +223,13 @@ export class Metrics {
     refused.set(reason, (refused.get(reason) ?? 0) + 1);
   }
 
+  /** Bytes of clients and to clients that a tcp listener passed on. */
+  bytesPassed(listener: string, bytesIn: number, bytesOut: number): void {
+    const series = (this.#listener(listener).sessions ??= new SessionSeries());
+    series.bytesIn += bytesIn;
+    series.bytesOut += bytesOut;
+  }
+
   tlsHandshakeFailed(listener: string): void {
     this.#listener(listener).handshakeFailures++;
   }
@@ -217,7 +239,7 @@ export class Metrics {
   }
 
   /** Its end is seen in its record. */
-  streamOpened(listener: string, kind: 'sse' | 'ws'): void {
+  streamOpened(listener: string, kind: 'sse' | 'ws' | 'tcp'): void {
     this.#listener(listener).streams[kind]++;
   }
 
@@ -266,6 +288,15 @@ export class Metrics {
   /** @param read asked at every scrape */
   watchReadiness(read: () => ReadinessReport): void {
     this.#readiness = read;
+  }
+
+  #observeSession({ listener, outcome, upstream, upstreamMs }: ExchangeRecord): void {
+    const one = this.#listener(listener);
+    one.streams.tcp = Math.max(0, one.streams.tcp - 1);
+    const { ended } = (one.sessions ??= new SessionSeries());
+    const how = outcome.kind === 'failed' ? outcome.reason : NO_REASON;
+    ended.set(how, (ended.get(how) ?? 0) + 1);
+    if (upstream !== null) this.#observeUpstream(upstream, upstreamMs, outcome);
   }
 
   #observeUpstream(name: string, upstreamMs: number | null, outcome: Outcome): void {
@@ -377,6 +408,28 @@ export class Metrics {
         }
       },
     );
+    into.counter(
+      'tcp_sessions_total',
+      'Connections that tcp listeners passed on and that ended; reason - is the own end of both sides.',
+      ['listener', 'reason'],
+      (put) => {
+        for (const [listener, { sessions }] of this.#listeners) {
+          for (const [reason, count] of sessions?.ended ?? []) put([listener, reason], count);
+        }
+      },
+    );
+    into.counter(
+      'tcp_bytes_total',
+      'Bytes that tcp listeners passed on: in is from clients, out is to them.',
+      ['listener', 'direction'],
+      (put) => {
+        for (const [listener, { sessions }] of this.#listeners) {
+          if (sessions === null) continue;
+          put([listener, 'in'], sessions.bytesIn);
+          put([listener, 'out'], sessions.bytesOut);
+        }
+      },
+    );
     into.counter('tls_handshake_failures_total', 'TLS handshakes that failed.', ['listener'], (put) => {
       for (const [listener, { handshakeFailures }] of this.#listeners) put([listener], handshakeFailures);
     });
@@ -394,12 +447,21 @@ export class Metrics {
     into.gauge('connections', 'Open connections.', ['listener'], (put) => {
       for (const [listener, { connections }] of this.#listeners) put([listener], connections);
     });
-    into.gauge('open_streams', 'Open event streams (sse) and WebSockets (ws).', ['listener', 'kind'], (put) => {
-      for (const [listener, { streams }] of this.#listeners) {
-        put([listener, 'sse'], streams.sse);
-        put([listener, 'ws'], streams.ws);
-      }
-    });
+    into.gauge(
+      'open_streams',
+      'Open event streams (sse), WebSockets (ws) and sessions of tcp listeners (tcp).',
+      ['listener', 'kind'],
+      (put) => {
+        for (const [listener, { streams, sessions }] of this.#listeners) {
+          if (sessions !== null) {
+            put([listener, 'tcp'], streams.tcp);
+            continue;
+          }
+          put([listener, 'sse'], streams.sse);
+          put([listener, 'ws'], streams.ws);
+        }
+      },
+    );
     into.gauge('upstream_up', '1 if the upstream took the last connection, 0 if not.', ['upstream'], (put) => {
       for (const [upstream, { up, current }] of this.#upstreams) if (current) put([upstream], up);
     });

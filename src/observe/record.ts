@@ -4,7 +4,7 @@
  * comes again is remembered. It costs a few microseconds, which is why it does not go through a general serialiser.
  */
 import { DENIALS, DENIAL_REASONS, type DenialReason } from '../denial.js';
-import { type ExchangeRecord, OWN_PAGES, type Outcome, type OwnPage } from '../exchange-record.js';
+import { type ExchangeRecord, OWN_PAGES, type OwnPage } from '../exchange-record.js';
 import { FAILURES, FAILURE_REASONS, type FailureReason } from '../failure.js';
 import type { Identity } from '../identity/identity.js';
 import type { LogLevel, Route } from '../policy/policy.js';
@@ -55,6 +55,15 @@ const FAILED: ReadonlyMap<FailureReason, Ending> = new Map(
   ]),
 );
 
+/** Connections that were passed on; what happens to one is no request. */
+const PASSED = ending('info', 'session', 'allow', null);
+const CUT: ReadonlyMap<FailureReason, Ending> = new Map(
+  FAILURE_REASONS.map((reason) => [
+    reason,
+    ending(FAILURES[reason].level, `session failed: ${reason}`, 'fail', reason),
+  ]),
+);
+
 /** Pages of our own. Each has its code, so that a login that went well and one that did not are told apart by it. */
 const ANSWERED: ReadonlyMap<OwnPage, Ending> = new Map(
   OWN_PAGES.map((page) => [
@@ -66,7 +75,8 @@ const ANSWERED: ReadonlyMap<OwnPage, Ending> = new Map(
 /** The types allow no such thing; the log says what it can. */
 const UNHEARD_OF = ending('error', 'request failed: unknown', 'fail', 'unknown');
 
-function endingOf(outcome: Outcome): Ending {
+function endingOf({ outcome, stream }: ExchangeRecord): Ending {
+  if (stream === 'tcp') return (outcome.kind === 'failed' ? CUT.get(outcome.reason) : PASSED) ?? UNHEARD_OF;
   if (outcome.kind === 'permitted') return ALLOWED;
   if (outcome.kind === 'answered') return ANSWERED.get(outcome.by) ?? UNHEARD_OF;
   return (outcome.kind === 'denied' ? DENIED.get(outcome.reason) : FAILED.get(outcome.reason)) ?? UNHEARD_OF;
@@ -102,13 +112,14 @@ export class AccessRecorder {
 
   /** Writes the line of an exchange that has ended. */
   record(record: ExchangeRecord): void {
-    const ended = endingOf(record.outcome);
+    const ended = endingOf(record);
     if (!this.#log.enabled(ended.level)) return;
     this.#log.access(this.#log.format === 'json' ? this.json(record, ended) : this.text(record, ended));
   }
 
-  json(record: ExchangeRecord, ended: Ending = endingOf(record.outcome)): AccessLine {
+  json(record: ExchangeRecord, ended: Ending = endingOf(record)): AccessLine {
     this.#forgetWhatChanged();
+    const session = record.stream === 'tcp';
     let line = `{"time":"${timestamp(record.startedAtMs + record.durationMs)}"${ended.json}`;
     const { requestId, method, route, identity } = record;
     line += isUuid(requestId)
@@ -118,11 +129,13 @@ export class AccessRecorder {
     else if (method !== '') {
       line += `,"http.request.method":"_OTHER","http.request.method_original":${this.#texts.get(method.slice(0, 64))}`;
     }
-    line += `,"url.scheme":"${record.scheme}"`;
+    line += session
+      ? `,"network.transport":"tcp","guardbee.tls":${record.scheme === 'tls'}`
+      : `,"url.scheme":"${record.scheme}"`;
     if (record.path !== '') line += this.#path(record.path);
     // Its names are tame and its values masks: nothing in it needs escaping.
     if (record.query !== null) line += `,"url.query":"${this.#redactor.redactQuery(record.query)}"`;
-    line += `,"http.response.status_code":${number(record.status)}`;
+    if (!session) line += `,"http.response.status_code":${number(record.status)}`;
     if (record.protocol !== 'unknown') line += `,"network.protocol.version":"${record.protocol}"`;
     const peer = this.#address(record.peer);
     if (record.client !== null) {
@@ -148,11 +161,12 @@ export class AccessRecorder {
     return line as AccessLine;
   }
 
-  text(record: ExchangeRecord, ended: Ending = endingOf(record.outcome)): AccessLine {
+  text(record: ExchangeRecord, ended: Ending = endingOf(record)): AccessLine {
     this.#forgetWhatChanged();
     const { route, identity } = record;
     const words: string[] = [];
     if (record.outcome.kind !== 'permitted') words.push(ended.msg);
+    if (record.stream === 'tcp') return this.#sessionText(record, ended, words);
     const query = record.query === null ? '' : `?${this.#redactor.redactQuery(record.query)}`;
     words.push(isKnownMethod(record.method) ? record.method : '_OTHER');
     words.push(record.path === '' ? '-' : `${this.#redactor.redactPath(record.path)}${query}`);
@@ -161,6 +175,15 @@ export class AccessRecorder {
     if (identity !== null) words.push(this.#redactor.redactText(identity.name, MAX_FIELD));
     words.push('from', this.#redactor.redactText(record.client ?? record.peer, 64));
     if (record.stream !== 'none') words.push(record.stream);
+    const at = record.startedAtMs + record.durationMs;
+    return textLine(ended.level, at, words.join(' '), this.#log.colours) as AccessLine;
+  }
+
+  #sessionText(record: ExchangeRecord, ended: Ending, words: string[]): AccessLine {
+    words.push(record.scheme, `${number(record.bytesIn)}B in`, `${number(record.bytesOut)}B out`);
+    words.push(`${ms(record.durationMs)}ms`, constant(record.listener));
+    if (record.identity !== null) words.push(this.#redactor.redactText(record.identity.name, MAX_FIELD));
+    words.push('from', this.#redactor.redactText(record.client ?? record.peer, 64));
     const at = record.startedAtMs + record.durationMs;
     return textLine(ended.level, at, words.join(' '), this.#log.colours) as AccessLine;
   }

@@ -6,11 +6,20 @@ import type { Parsed } from './parsed.js';
 
 export const BIND_FORM = 'an address and a port such as 127.0.0.1:8443, "[::1]:8443" or 0.0.0.0:443';
 
+export const BIND_PORTS_FORM =
+  'an address and a port or a range of ports such as 192.168.1.10:2222 or 192.168.1.10:9000-9099';
+
+/** Ports of one range. Each is a socket of its own. */
+export const MOST_PORTS = 1024;
+
 export interface ParsedBind {
   /** IP literal, without brackets. */
   readonly host: string;
   readonly address: Address;
+  /** The first, where it is a range. */
   readonly port: number;
+  /** Of a range. */
+  readonly lastPort?: number;
   readonly loopback: boolean;
 }
 
@@ -62,6 +71,34 @@ export function parseBind(text: string): Parsed<ParsedBind> {
   );
 }
 
+/** Reads an address to listen on with one port, or with a range of them. */
+export function parseBindPorts(text: string): Parsed<ParsedBind> {
+  const found = /^(.*):(\d{1,5})-(\d{1,5})$/.exec(text);
+  if (found === null) {
+    return /-\d*$/.test(text) && !/^[a-z]/i.test(text) ? refused(`allowed is ${BIND_PORTS_FORM}`) : parseBind(text);
+  }
+  const [, host = '', first = '', last = ''] = found;
+  const bind = parseBind(`${host}:${first}`);
+  if (!bind.ok) return bind;
+  const range = parsePortRange(first, last);
+  return range.ok ? parsed({ ...bind.value, lastPort: range.value.last }) : range;
+}
+
+/** `9000-9099`: each at least 1, without leading zeros, the second greater. */
+export function parsePortRange(
+  firstText: string,
+  lastText: string,
+): Parsed<{ readonly first: number; readonly last: number }> {
+  const first = parsePort(firstText);
+  if (!first.ok) return first;
+  const last = parsePort(lastText);
+  if (!last.ok) return last;
+  if (first.value === 0) return refused('a range begins with port 1 or later: 0 would be any free port');
+  if (last.value <= first.value) return refused('the last port of a range is greater than the first');
+  if (last.value - first.value >= MOST_PORTS) return refused(`a range has at most ${MOST_PORTS} ports`);
+  return parsed({ first: first.value, last: last.value });
+}
+
 function parseBracketed(inside: string, portText: string | undefined): Parsed<ParsedBind> {
   const address = parseAddress(inside);
   if (address === null) return refused('there is no valid IPv6 address between the brackets');
@@ -110,7 +147,7 @@ function bindTo(address: Address, port: number): Parsed<ParsedBind> {
   return parsed({ host: formatAddress(address), address, port, loopback: isLoopback(address) });
 }
 
-/** `127.0.0.1:8443`, `[::1]:8443`. */
-export function formatBind(bind: ParsedBind): string {
-  return formatAddressAndPort(bind.address, bind.port);
+/** `127.0.0.1:8443`, `[::1]:8443`, `192.168.1.10:9000-9099`. */
+export function formatBind({ address, port, lastPort }: ParsedBind): string {
+  return `${formatAddressAndPort(address, port)}${lastPort === undefined ? '' : `-${lastPort}`}`;
 }

@@ -1,9 +1,8 @@
-import { isUnspecified, sameAddress } from '../net/address.js';
+import { isUnspecified } from '../net/address.js';
 import { CidrSet } from '../net/cidr-set.js';
-import type { CidrRange } from '../net/cidr.js';
 import { Secret } from '../secret/secret.js';
 import { formatBind } from './bind.js';
-import type { ParsedBind } from './bind.js';
+import { compileBind, compileTls, rangesOrNull } from './compile-bind.js';
 import { AmbientCallers, beyondLoopbackCounts } from './ambient-callers.js';
 import type { CompiledAuthenticators } from './compile-authenticators.js';
 import { checkRequired, compileAccess, methodsOf } from './compile-access.js';
@@ -13,6 +12,7 @@ import { compileCors } from './compile-cors.js';
 import { type LimitsAt, checkLimits, compileRouteLimits } from './compile-limits.js';
 import { compileLocal } from './compile-network.js';
 import { checkOwners, compileOwns } from './compile-ownership.js';
+import { compileProxyProtocol, compileTcp } from './compile-tcp.js';
 import { compileSessions } from './compile-sessions.js';
 import { CompiledUpstreams } from './compile-upstreams.js';
 import type { Draft } from './draft.js';
@@ -22,7 +22,6 @@ import type { Material } from './material.js';
 import type { DeclaredNames } from './names.js';
 import type {
   Authenticator,
-  Bind,
   HttpListener,
   Listener,
   ListenerLimits,
@@ -32,18 +31,10 @@ import type {
   RedirectListener,
   Route,
   ThrottleSettings,
-  TlsSettings,
   Upstream,
 } from './policy.js';
 import { RouteTable } from './route-table.js';
-import type {
-  HttpListenerEntry,
-  PolicyFile,
-  RedirectListenerEntry,
-  RouteEntry,
-  TlsEntry,
-  UpstreamAuthEntry,
-} from './schema.js';
+import type { HttpListenerEntry, PolicyFile, RedirectListenerEntry, RouteEntry, UpstreamAuthEntry } from './schema.js';
 import type { ConnectionLimitsEntry } from './schema-limits.js';
 import { warnRoutes } from './warn-routes.js';
 
@@ -88,42 +79,13 @@ export function compileListeners(file: PolicyFile, tree: Draft, context: Context
     listeners.push(
       entry.type === 'redirect'
         ? compileRedirect(name, entry, node)
-        : new ListenerCompilation(name, entry, node, context, upstreams).run(),
+        : entry.type === 'tcp'
+          ? compileTcp(name, entry, node, context, upstreams)
+          : new ListenerCompilation(name, entry, node, context, upstreams).run(),
     );
   }
   checkOwners(listeners, tree, context.findings);
   return { listeners, upstreams: upstreams.all() };
-}
-
-/** No two sockets on one address and port. Addresses stand with the node of their text. */
-export function findDuplicateBinds(
-  binds: readonly { readonly bind: ParsedBind; readonly node: Draft | null }[],
-  findings: Findings,
-): void {
-  for (const [index, { bind, node }] of binds.entries()) {
-    // Port 0 is a free one, so never that of another.
-    if (bind.port === 0) continue;
-    const earlier = binds.slice(0, index).find((other) => other.bind.port === bind.port && overlap(other.bind, bind));
-    if (earlier === undefined) continue;
-    findings.error(
-      'duplicate_bind',
-      node,
-      'value',
-      `${formatBind(bind)} is taken by ${formatBind(earlier.bind)} in line ${earlier.node?.origin.at.line ?? 0}`,
-      'give one of them another port or address',
-    );
-  }
-}
-
-/** The wildcard address takes the port on every address of its family. */
-function overlap(a: ParsedBind, b: ParsedBind): boolean {
-  if (sameAddress(a.address, b.address)) return true;
-  return a.address.family === b.address.family && (isUnspecified(a.address) || isUnspecified(b.address));
-}
-
-export function compileBind(bind: ParsedBind, node: Draft | null): Bind {
-  const position = node?.origin.at ?? { line: 0, column: 0 };
-  return { host: bind.host, port: bind.port, loopback: bind.loopback, position };
 }
 
 function compileRedirect(name: string, entry: RedirectListenerEntry, node: Draft): RedirectListener {
@@ -138,10 +100,6 @@ function compileRedirect(name: string, entry: RedirectListenerEntry, node: Draft
     limits: compileLimits(entry.limits),
     timeouts: compileTimeouts(entry.timeouts),
   };
-}
-
-function rangesOrNull(ranges: readonly CidrRange[] | undefined): CidrSet | null {
-  return ranges === undefined ? null : new CidrSet(ranges);
 }
 
 function compileLimits(limits: ConnectionLimitsEntry | undefined): ListenerLimits {
@@ -281,9 +239,10 @@ class ListenerCompilation {
       bind: compileBind(entry.bind, node.get('bind')),
       hosts: entry.hosts === undefined ? null : new Set(entry.hosts),
       local: local?.local ?? null,
-      tls: this.#compileTls(entry.tls, node.get('tls')),
+      tls: compileTls(entry.tls, node.get('tls'), this.#context.material),
       allowFrom: rangesOrNull(entry.allow_from),
       trustedProxies: new CidrSet(entry.trusted_proxies ?? []),
+      proxyProtocol: compileProxyProtocol(entry, node, this.#findings),
       routes: table,
       limits: compileLimits(entry.limits),
       timeouts,
@@ -464,14 +423,6 @@ class ListenerCompilation {
     for (const key of UNSAFE_LISTENER_KEYS) {
       if (this.#entry[key] === true) this.#findings.warn('unsafe_key', this.#node.get(key), 'key', UNSAFE[key]);
     }
-  }
-
-  #compileTls(tls: TlsEntry | undefined, node: Draft | null): TlsSettings | null {
-    if (tls === undefined || node === null) return null;
-    if ('self_signed' in tls) return { kind: 'self_signed', names: [...new Set(tls.self_signed.names)] };
-    const nodes = 'cert' in tls ? [node] : (node.get('certificates')?.items ?? []);
-    const { certificates } = this.#context.material;
-    return { kind: 'files', certificates: nodes.flatMap((one) => certificates.get(one) ?? []) };
   }
 
   #compileUpstreamAuth(auth: UpstreamAuthEntry | undefined, node: Draft | null): Route['upstreamAuth'] {

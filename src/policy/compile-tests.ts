@@ -3,7 +3,7 @@ import type { Draft } from './draft.js';
 import type { Findings } from './findings.js';
 import { either, show } from './found.js';
 import type { DeclaredNames } from './names.js';
-import type { Listener, PolicyTest } from './policy.js';
+import type { ConnectionTest, Listener, PolicyTest, RequestTest } from './policy.js';
 import type { PolicyFile, PolicyTestEntry } from './schema.js';
 
 /** `tests:` of a policy, with what they take for granted. */
@@ -14,35 +14,139 @@ export function compileTests(
   names: DeclaredNames,
   findings: Findings,
 ): PolicyTest[] {
-  return (file.tests ?? []).flatMap((test, index) => {
+  return (file.tests ?? []).flatMap((test, index): PolicyTest[] => {
     const node = tree.at(['tests', index]);
     if (node === null) return [];
+    const { request } = test;
+    if (test.connect !== undefined && request === undefined && !node.declares('request')) {
+      return [compileConnection(test, test.connect, node, { tree, listeners, names, findings })];
+    }
+    if (request === undefined) {
+      if (node.dropped.has('connect')) return [];
+      findings.missing(
+        node,
+        'request',
+        'missing, needed is a request such as GET /',
+        'write request: GET /; or connect: LISTENER',
+      );
+      return [];
+    }
+    if (test.connect !== undefined) {
+      findings.error(
+        'wrong_value',
+        node.get('connect'),
+        'key',
+        'a test is of a request or of a connection',
+        'keep one of them',
+      );
+    }
+    const { expect } = test;
+    if (expect === 'deny') {
+      findings.error(
+        'wrong_value',
+        node.get('expect'),
+        'value',
+        'deny is of a connection; a request is refused with a status',
+        'write expect: 403, or the status it is',
+      );
+    }
     const listener = listenerOf(test, node, tree, listeners, names, findings);
     checkTest(test, node, listener, tree, names, findings);
-    const { method, target } = test.request;
-    const compiled: PolicyTest = {
+    const { method, target } = request;
+    const compiled: RequestTest = {
+      kind: 'request',
       name: test.name ?? `${method} ${target}`,
       position: node.origin.at,
       listener: listener?.name ?? test.listener ?? '',
       method,
       target,
       host: test.host ?? null,
-      as:
-        test.as === undefined
-          ? null
-          : { name: test.as.name ?? 'test', roles: test.as.roles ?? [], permissions: test.as.permissions ?? [] },
+      as: supposed(test),
       from: test.from ?? '127.0.0.1',
       headers: Object.entries(test.headers ?? {}).flat(),
       body: test.body === undefined ? null : typeof test.body === 'string' ? test.body : JSON.stringify(test.body),
       times: test.times ?? 1,
       owner: test.owner !== false,
       upgrade: test.upgrade === 'websocket',
-      expect: test.expect === 'allow' ? { kind: 'allow' } : { kind: 'status', status: test.expect },
+      expect: typeof expect === 'string' ? { kind: 'allow' } : { kind: 'status', status: expect },
       route: test.route ?? null,
       reason: test.reason ?? null,
     };
     return [compiled];
   });
+}
+
+function supposed({ as }: PolicyTestEntry): RequestTest['as'] {
+  return as === undefined
+    ? null
+    : { name: as.name ?? 'test', roles: as.roles ?? [], permissions: as.permissions ?? [] };
+}
+
+/** Keys that say something of a request. */
+const OF_REQUESTS = ['listener', 'host', 'headers', 'body', 'times', 'owner', 'upgrade', 'route'] as const;
+
+function compileConnection(
+  test: PolicyTestEntry,
+  connect: string,
+  node: Draft,
+  context: {
+    readonly tree: Draft;
+    readonly listeners: readonly Listener[];
+    readonly names: DeclaredNames;
+    readonly findings: Findings;
+  },
+): ConnectionTest {
+  const { tree, listeners, names, findings } = context;
+  const listener = listeners.find(({ name }) => name === connect) ?? null;
+  if (listener !== null && listener.type !== 'tcp') {
+    findings.error(
+      'wrong_value',
+      node.get('connect'),
+      'value',
+      `${show(connect)} is not of type tcp: what it says is said of requests`,
+      'write request: GET / and listener',
+    );
+  } else if (listener === null && !names.listeners.has(connect) && !tree.dropped.has('listeners')) {
+    findings.unknownName(node.get('connect'), 'listener', connect, names.listeners);
+  }
+  for (const key of OF_REQUESTS) {
+    if (test[key] !== undefined)
+      findings.error(
+        'wrong_value',
+        node.get(key),
+        'key',
+        `${key} says something of a request, and this is a connection`,
+        'remove it',
+      );
+  }
+  checkGrants(test, node, names, findings);
+  if (typeof test.expect === 'number') {
+    findings.error(
+      'wrong_value',
+      node.get('expect'),
+      'value',
+      'a connection is refused by closing it, with no status',
+      'write expect: allow or expect: deny',
+    );
+  } else if (test.expect === 'allow' && test.reason !== undefined) {
+    findings.error(
+      'wrong_value',
+      node.get('reason'),
+      'value',
+      'what is allowed has no reason code',
+      'remove reason, or write expect: deny',
+    );
+  }
+  return {
+    kind: 'connection',
+    name: test.name ?? `connect to ${connect}`,
+    position: node.origin.at,
+    listener: connect,
+    as: supposed(test),
+    from: test.from ?? '127.0.0.1',
+    expect: test.expect === 'allow' ? 'allow' : 'deny',
+    reason: test.reason ?? null,
+  };
 }
 
 /** The listener a test asks, or null where that is not known. */
@@ -68,7 +172,10 @@ function listenerOf(
       'wrong_value',
       node.get('listener'),
       'value',
-      `${show(named.name)} is a redirect listener, which has no rules to test`,
+      named.type === 'tcp'
+        ? `${show(named.name)} is a tcp listener, which reads no requests`
+        : `${show(named.name)} is a redirect listener, which has no rules to test`,
+      named.type === 'tcp' ? `write connect: ${named.name} in place of listener and request` : undefined,
     );
     return null;
   }
@@ -86,14 +193,7 @@ function listenerOf(
   return null;
 }
 
-function checkTest(
-  test: PolicyTestEntry,
-  node: Draft,
-  listener: Listener | null,
-  tree: Draft,
-  names: DeclaredNames,
-  findings: Findings,
-): void {
+function checkGrants(test: PolicyTestEntry, node: Draft, names: DeclaredNames, findings: Findings): void {
   for (const [index, role] of (test.as?.roles ?? []).entries()) {
     if (names.roles.has(role) || !names.allRoles) continue;
     findings.unknownName(node.at(['as', 'roles', index]), 'role', role, names.roles);
@@ -102,6 +202,17 @@ function checkTest(
     if (names.permissions.has(permission) || !names.allPermissions) continue;
     findings.unknownName(node.at(['as', 'permissions', index]), 'permission', permission, names.permissions);
   }
+}
+
+function checkTest(
+  test: PolicyTestEntry,
+  node: Draft,
+  listener: Listener | null,
+  tree: Draft,
+  names: DeclaredNames,
+  findings: Findings,
+): void {
+  checkGrants(test, node, names, findings);
   if (test.route !== undefined && listener?.type === 'http') {
     const routes = listener.routes.routes.map((route) => route.name);
     const tainted = tree.at(['listeners', listener.name, 'routes'])?.tainted === true;
@@ -117,7 +228,7 @@ function checkTest(
       'a request that is allowed has no reason code',
       'remove reason, or expect the status of the refusal',
     );
-  } else if (test.expect !== status && node.get('expect')?.standIn === false) {
+  } else if (test.expect !== 'deny' && test.expect !== status && node.get('expect')?.standIn === false) {
     findings.error(
       'wrong_value',
       node.get('reason'),

@@ -27,8 +27,14 @@ export class CompiledUpstreams {
   }
 
   /** Checks where the upstream is; `node` is that of its text. */
-  compile(upstream: ParsedUpstream, own: ParsedBind, remoteAllowed: boolean, node: Draft | null): Upstream {
-    if (!remoteAllowed) this.#checkLoopback(upstream, node);
+  compile(
+    upstream: ParsedUpstream,
+    own: ParsedBind,
+    remoteAllowed: boolean,
+    node: Draft | null,
+    scheme: 'http' | 'tcp' = 'http',
+  ): Upstream {
+    if (!remoteAllowed) this.#checkLoopback(upstream, node, scheme);
     this.#checkNotItself(upstream, own, node);
     const mustBeLoopback = upstream.nearness === 'loopback' || !remoteAllowed;
     const key = `${mustBeLoopback} ${upstream.name}`;
@@ -42,7 +48,8 @@ export class CompiledUpstreams {
 
   /** A service that moved nowhere when guardbee took its port. */
   #checkNotItself({ name, target }: ParsedUpstream, own: ParsedBind, node: Draft | null): void {
-    if (target.kind !== 'tcp' || target.port !== own.port) return;
+    if (target.kind !== 'tcp') return;
+    if (target.port > (own.lastPort ?? own.port) || (target.lastPort ?? target.port) < own.port) return;
     const address = parseAddress(target.host === 'localhost' ? '127.0.0.1' : target.host);
     if (address === null || !(sameAddress(address, own.address) || isUnspecified(own.address))) return;
     this.#context.findings.error(
@@ -54,7 +61,7 @@ export class CompiledUpstreams {
     );
   }
 
-  #checkLoopback(upstream: ParsedUpstream, node: Draft | null): void {
+  #checkLoopback(upstream: ParsedUpstream, node: Draft | null, scheme: 'http' | 'tcp'): void {
     if (upstream.nearness === 'loopback' || upstream.target.kind !== 'tcp') return;
     const { host } = upstream.target;
     const refuse = (why: string): void =>
@@ -63,7 +70,7 @@ export class CompiledUpstreams {
         node,
         'value',
         `refusing ${upstream.name}: ${why}; allowed is this machine alone (loopback), or a unix socket`,
-        loopbackHint(upstream),
+        loopbackHint(upstream, scheme),
       );
     if (upstream.nearness === 'remote') {
       refuse('it is not loopback, so others can reach it too and see what is sent to it');

@@ -88,6 +88,10 @@ export function references(validated: Validated<PolicyFile>): Reference[] {
     if (listener.type === 'redirect') continue;
     const node = tree.at(['listeners', name]);
     tlsReferences(listener.tls, node?.get('tls') ?? null, found);
+    if (listener.type === 'tcp') {
+      hostReference(listener.upstream, node?.get('upstream') ?? null, found);
+      continue;
+    }
     authReference(listener.upstream_auth, node?.get('upstream_auth') ?? null, found);
     const remote = listener.unsafe_remote_upstream === true;
     for (const [index, reference] of (listener.sessions?.keys ?? []).entries()) {

@@ -12,6 +12,7 @@ import type { Issue } from './issue.js';
 import type { JwsAlgorithm } from './jws-algorithms.js';
 import type { RouteTable } from './route-table.js';
 import type { TokenTable } from './token-table.js';
+import type { UpstreamTarget } from './upstream.js';
 import type { VerificationKey } from './verification-key.js';
 
 export interface Policy {
@@ -99,7 +100,7 @@ export interface Bind {
   readonly position: Position;
 }
 
-export type Listener = HttpListener | RedirectListener;
+export type Listener = HttpListener | RedirectListener | TcpListener;
 
 export interface HttpListener {
   readonly type: 'http';
@@ -116,6 +117,8 @@ export interface HttpListener {
   readonly allowFrom: CidrSet | null;
   /** Peers whose X-Forwarded-* are believed. */
   readonly trustedProxies: CidrSet;
+  /** Trusted proxies begin each connection with a PROXY header; without one it is closed. */
+  readonly proxyProtocol: boolean;
   readonly routes: RouteTable;
   readonly limits: ListenerLimits;
   readonly timeouts: ListenerTimeouts;
@@ -207,6 +210,43 @@ export interface RedirectListener {
   readonly timeouts: ListenerTimeouts;
 }
 
+/** Passes bytes on, whatever they mean. */
+export interface TcpListener {
+  readonly type: 'tcp';
+  readonly name: string;
+  readonly position: Position;
+  /** Of its first port. */
+  readonly bind: Bind;
+  /** That of `bind`, where there is only one. The n-th port leads to the n-th of the upstream. */
+  readonly lastPort: number;
+  /** Null: what comes in is passed on as it is. */
+  readonly tls: TlsSettings | null;
+  /** The socket's peer must be in it. Null: any. */
+  readonly allowFrom: CidrSet | null;
+  /** The client must be in it, after trusted proxies. Null: any. */
+  readonly from: CidrSet | null;
+  /** Peers that say in a PROXY header who connected to them. */
+  readonly trustedProxies: CidrSet;
+  readonly proxyProtocol: boolean;
+  /** Version of the PROXY header that the upstream gets. Null: none. */
+  readonly sendProxyProtocol: 'v1' | 'v2' | null;
+  /** What the bytes are said to be; it encrypts and authenticates by itself. Null: nothing is said. */
+  readonly inner: 'ssh' | null;
+  readonly upstream: Upstream;
+  /** Whose client certificates are asked for, and needed. Null: nobody is asked who they are. */
+  readonly clientCertificates: MtlsAuthenticator | null;
+  /** Any one of these names (permissions or roles) is enough. Empty exactly where nobody is asked. */
+  readonly anyOf: readonly string[];
+  readonly limits: Pick<ListenerLimits, 'connections' | 'connectionsPerAddress'>;
+  readonly timeouts: Pick<ListenerTimeouts, 'handshakeMs' | 'headMs'>;
+  /** A session ends when nothing was said in either direction for so long. `Infinity`: never for that. */
+  readonly idleMs: number;
+  /** The longest that a session may be open; `Infinity`: as long as it likes. */
+  readonly maxMs: number;
+  /** A session ends when the certificate that it began with does. */
+  readonly endAtExpiry: boolean;
+}
+
 export type TlsSettings =
   | {
       readonly kind: 'files';
@@ -253,9 +293,7 @@ export interface Upstream {
   readonly name: string;
   /** `Host` origin as the upstream itself would write it in a Location, e.g. `127.0.0.1:7833`; empty for a socket. */
   readonly authority: string;
-  readonly target:
-    | { readonly kind: 'tcp'; readonly host: string; readonly port: number }
-    | { readonly kind: 'unix'; readonly path: string };
+  readonly target: UpstreamTarget;
   /** False only under `unsafe_remote_upstream`: then the address is not checked at connect. */
   readonly mustBeLoopback: boolean;
 }
@@ -465,8 +503,27 @@ export interface LogSettings {
 
 export type LogLevel = 'trace' | 'debug' | 'info' | 'warn' | 'error';
 
-/** One entry of `tests:`: a request and what the gate must say of it. */
-export interface PolicyTest {
+/** One entry of `tests:`. */
+export type PolicyTest = RequestTest | ConnectionTest;
+
+/** A connection to a tcp listener, and what the gate must say of it. */
+export interface ConnectionTest {
+  readonly kind: 'connection';
+  readonly name: string;
+  readonly position: Position;
+  readonly listener: string;
+  /** Null: no certificate. */
+  readonly as: RequestTest['as'];
+  /** Address of the socket's peer. */
+  readonly from: string;
+  readonly expect: 'allow' | 'deny';
+  /** When given, the reason code that must have been said. */
+  readonly reason: string | null;
+}
+
+/** A request and what the gate must say of it. */
+export interface RequestTest {
+  readonly kind: 'request';
   readonly name: string;
   readonly position: Position;
   readonly listener: string;

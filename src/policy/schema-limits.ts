@@ -50,14 +50,21 @@ const quota = map(QUOTA_FORM, {
 
 const slots = count(1, 1_000_000);
 
-const ofConnections = {
-  head: size(1024, 1024 ** 2).optional(),
-  fields: count(1, 1000).optional(),
+const counts = {
   connections: count(1, 1_000_000).optional(),
   connections_per_address: count(1, 1_000_000)
     .optional()
     .meta({ description: 'Open at once from one address (IPv6: one /64); trusted proxies are exempt' }),
 };
+
+const ofConnections = {
+  head: size(1024, 1024 ** 2).optional(),
+  fields: count(1, 1000).optional(),
+  ...counts,
+};
+
+/** Where nothing is known of what is said. */
+export const connectionCounts = map('a map such as { connections: 2000 }', counts);
 
 export const connectionLimits = map('a map such as { connections: 2000 }', ofConnections);
 

@@ -2,7 +2,7 @@
 import { z } from 'zod';
 import { parseAddress } from '../net/address.js';
 import { parseCidr } from '../net/cidr.js';
-import { BIND_FORM, parseBind } from './bind.js';
+import { BIND_FORM, BIND_PORTS_FORM, parseBind, parseBindPorts } from './bind.js';
 import { DATE_FORM, parseDate } from './date.js';
 import { DURATION_FORM, parseDuration } from './duration.js';
 import { FIELD_FORM, parseCredentialField, parseFieldName } from './field-name.js';
@@ -13,7 +13,7 @@ import { parsed, refused } from './parsed.js';
 import type { Parsed } from './parsed.js';
 import { parsePathPattern } from './path-pattern.js';
 import { SIZE_FORM, formatSize, parseSize } from './size.js';
-import { UPSTREAM_FORM, parseUpstream } from './upstream.js';
+import { TCP_UPSTREAM_FORM, UPSTREAM_FORM, parseTcpUpstream, parseUpstream } from './upstream.js';
 
 // Zod would write and compile a function for each kind of map, which not even ten thousand tokens pay back. And a
 // program that compiles no text can be run where that is forbidden (--disallow-code-generation-from-strings).
@@ -93,11 +93,23 @@ export const bind = scalar(BIND_FORM, 'bad_bind', parseBind).meta({
   description: BIND_FORM,
   examples: ['127.0.0.1:8443', '[::1]:8443'],
 });
+export const bindPorts = scalar(BIND_PORTS_FORM, 'bad_bind', parseBindPorts).meta({
+  id: 'bind_ports',
+  pattern: ':[0-9]{1,5}(-[0-9]{1,5})?$',
+  description: BIND_PORTS_FORM,
+  examples: ['192.168.1.10:2222', '192.168.1.10:9000-9099'],
+});
 export const upstream = scalar(UPSTREAM_FORM, 'bad_upstream', parseUpstream).meta({
   id: 'upstream',
   pattern: '^(http://|unix:/)',
   description: UPSTREAM_FORM,
   examples: ['http://127.0.0.1:7833', 'unix:/run/queen.sock'],
+});
+export const tcpUpstream = scalar(TCP_UPSTREAM_FORM, 'bad_upstream', parseTcpUpstream).meta({
+  id: 'tcp_upstream',
+  pattern: '^(tcp://|unix:/)',
+  description: TCP_UPSTREAM_FORM,
+  examples: ['tcp://127.0.0.1:2222', 'tcp://127.0.0.1:9000-9099', 'unix:/run/service.sock'],
 });
 export const hostName = scalar(HOST_FORM, 'bad_host', parseHostName);
 export const fieldName = scalar(FIELD_FORM, 'bad_field_name', parseFieldName);

@@ -5,7 +5,7 @@ import { fieldRole } from '../http/fields.js';
 import { parsed, refused } from './parsed.js';
 import { address, count, fieldName, map, name, names, scalar, text } from './schema-scalars.js';
 
-const EXPECT_FORM = 'allow, or the status of the refusal such as 403';
+const EXPECT_FORM = 'allow, or the status of the refusal such as 403; of a connection allow or deny';
 
 const HEADERS_FORM = 'a map of header field to text, such as { X-Deadline: "1" }';
 /** The host, the credential and the framing of a supposed request are said by other keys, or by themselves. */
@@ -27,7 +27,8 @@ export const policyTest = map('a map such as { request: GET /, expect: 401 }', {
       );
     }
     return parsed({ method: found[1] ?? '', target });
-  }),
+  }).optional(),
+  connect: name.optional().meta({ description: 'A connection to this tcp listener, in place of a request' }),
   host: text('a host such as queen.lan', 260).optional(),
   as: map('a map such as { roles: [ROLE] }', {
     name: name.optional(),
@@ -48,11 +49,11 @@ export const policyTest = map('a map such as { request: GET /, expect: 401 }', {
     .optional()
     .meta({ description: 'What the path names belongs to somebody else; without it, to the caller' }),
   upgrade: z.literal('websocket', { error: 'websocket' }).optional(),
-  expect: z.union([z.literal('allow', { error: EXPECT_FORM }), count(400, 599)], { error: EXPECT_FORM }),
+  expect: z.union([z.enum(['allow', 'deny'], { error: EXPECT_FORM }), count(400, 599)], { error: EXPECT_FORM }),
   route: name.optional(),
   reason: z
     .enum(DENIAL_REASONS, { error: 'a reason code such as credential_missing or permission_missing' })
     .optional(),
-});
+}).meta({ oneOf: [{ required: ['request'] }, { required: ['connect'] }] });
 
 export type PolicyTestEntry = z.output<typeof policyTest>;

@@ -42,10 +42,14 @@ import { deadlines, timeout } from './schema-deadlines.js';
 import { connectionLimits, listenerLimits, routeLimits } from './schema-limits.js';
 import { owner, owns } from './schema-ownership.js';
 import { origins, sessions } from './schema-sessions.js';
+import { proxyProtocol, tcpListener } from './schema-tcp.js';
 import { policyTest } from './schema-tests.js';
+import { tls } from './schema-tls.js';
 
 export type { ScalarProblem } from './schema-scalars.js';
+export type { TcpListenerEntry } from './schema-tcp.js';
 export type { PolicyTestEntry } from './schema-tests.js';
+export type { TlsEntry } from './schema-tls.js';
 
 const UPSTREAM_AUTH_FORM = 'a map such as { type: bearer, token: { file: PATH } }';
 const upstreamAuth = z
@@ -68,24 +72,6 @@ const upstreamAuth = z
     { error: UPSTREAM_AUTH_FORM },
   )
   .meta({ id: 'upstream_auth', description: 'The credential that guardbee shows the upstream' });
-
-const certificateFiles = { cert: filePath, key: filePath };
-const TLS_FORM =
-  '{ cert: FILE, key: FILE }, { certificates: [{ cert: FILE, key: FILE }] } or { self_signed: { names: [NAME] } }';
-const tls = z
-  .union(
-    [
-      map(TLS_FORM, certificateFiles),
-      map(TLS_FORM, {
-        certificates: list(map('a map such as { cert: FILE, key: FILE }', certificateFiles), 'certificates'),
-      }),
-      map(TLS_FORM, {
-        self_signed: map('a map such as { names: [queen.lan] }', { names: list(hostName, 'host names and addresses') }),
-      }),
-    ],
-    { error: TLS_FORM },
-  )
-  .meta({ id: 'tls', description: 'Certificate files, several picked by SNI, or a self-signed certificate' });
 
 const timeouts = map('a map such as { upstream: 60s }', {
   handshake: duration.optional(),
@@ -176,6 +162,7 @@ const httpListener = map('a map with bind, upstream, authenticate and routes', {
     .array(range, { error: 'a list of addresses and ranges, which may be empty' })
     .optional()
     .meta({ description: 'Peers whose X-Forwarded-* are believed; may be empty' }),
+  proxy_protocol: proxyProtocol.optional(),
   upstream: upstream.optional(),
   upstream_auth: upstreamAuth.optional(),
   strip_request_headers: list(fieldName, 'header field names').optional(),
@@ -214,7 +201,7 @@ const redirectListener = map('a map with bind and hosts', {
   timeouts: timeouts.optional(),
 });
 
-const listener = z.discriminatedUnion('type', [httpListener, redirectListener], {
+const listener = z.discriminatedUnion('type', [httpListener, redirectListener, tcpListener], {
   error: 'a map with bind, upstream, authenticate and routes',
 });
 
@@ -277,7 +264,6 @@ export type RouteEntry = z.output<typeof route>;
 export type AuthenticatorEntry = z.output<typeof authenticator>;
 export type TokenEntryInFile = z.output<typeof token>;
 export type UpstreamAuthEntry = z.output<typeof upstreamAuth>;
-export type TlsEntry = z.output<typeof tls>;
 export type SecretReference = z.output<typeof secret>;
 
 /** JSON Schema (2020-12) of the policy file, for editors. What only the compiler knows is not in it. */

@@ -1,9 +1,14 @@
 import { formatAddress, isLoopback, isUnspecified, parseAddress } from '../net/address.js';
+import { parsePortRange } from './bind.js';
 import { parseHostName } from './host-name.js';
 import { parsed, refused } from './parsed.js';
 import type { Parsed } from './parsed.js';
 
 export const UPSTREAM_FORM = 'http://127.0.0.1:PORT or unix:/path/of.sock';
+
+export const TCP_UPSTREAM_FORM = 'tcp://127.0.0.1:PORT, tcp://127.0.0.1:FIRST-LAST or unix:/path/of.sock';
+
+type Scheme = 'http' | 'tcp';
 
 /** Linux: sun_path is 108 bytes with the NUL (unix(7)). */
 const LONGEST_SOCKET_PATH = 107;
@@ -16,11 +21,20 @@ export interface ParsedUpstream {
   readonly name: string;
   /** What the upstream would call itself in a Location; empty for a socket. Port 80 is left out. */
   readonly authority: string;
-  readonly target:
-    | { readonly kind: 'tcp'; readonly host: string; readonly port: number }
-    | { readonly kind: 'unix'; readonly path: string };
+  readonly target: UpstreamTarget;
   readonly nearness: Nearness;
 }
+
+export type UpstreamTarget =
+  | {
+      readonly kind: 'tcp';
+      readonly host: string;
+      /** The first, where it is a range. */
+      readonly port: number;
+      /** Of a range. */
+      readonly lastPort?: number;
+    }
+  | { readonly kind: 'unix'; readonly path: string };
 
 /** Reads an upstream. Nothing before an `@` is ever repeated. */
 export function parseUpstream(text: string): Parsed<ParsedUpstream> {
@@ -58,6 +72,39 @@ export function parseUpstream(text: string): Parsed<ParsedUpstream> {
   return parseAuthority(rest);
 }
 
+/** Reads the upstream of a tcp listener. Nothing before an `@` is ever repeated. */
+export function parseTcpUpstream(text: string): Parsed<ParsedUpstream> {
+  if (text === '') return refused(`an upstream is not empty; allowed is ${TCP_UPSTREAM_FORM}`);
+  if (/[\s\p{Cc}]/u.test(text))
+    return refused(`there is a blank or control character in it; allowed is ${TCP_UPSTREAM_FORM}`);
+  if (text.startsWith('unix:')) return parseSocket(text.slice('unix:'.length));
+  if (text.startsWith('/'))
+    return refused(`allowed is ${TCP_UPSTREAM_FORM}`, 'a unix socket is written unix:/path/of.sock');
+  if (text.includes('@')) return refused('a user name does not belong here: who asks, says it to the service itself');
+  const scheme = /^([A-Za-z][A-Za-z0-9+.-]*):\/\//.exec(text);
+  const rest = text.slice(scheme?.[0].length ?? 0);
+  const again = /^[A-Za-z0-9.:[\]-]{1,64}$/.test(rest) ? `write tcp://${rest}` : undefined;
+  if (scheme === null) return refused(`allowed is ${TCP_UPSTREAM_FORM}`, again);
+  if (scheme[1]?.toLowerCase() !== 'tcp')
+    return refused(`a tcp listener passes bytes on and speaks nothing else; allowed is ${TCP_UPSTREAM_FORM}`, again);
+  if (/[/?#]/.test(rest))
+    return refused('a path, query or fragment does not belong here', 'write tcp://127.0.0.1:PORT');
+  const range = /^(.*:)(\d{1,5})-(\d{1,5})$/.exec(rest);
+  if (range === null) {
+    if (!/:\d{1,5}$/.test(rest)) return refused('the port is missing', 'write tcp://127.0.0.1:PORT');
+    return parseAuthority(rest, 'tcp');
+  }
+  const [, host = '', firstText = '', lastText = ''] = range;
+  const first = parseAuthority(`${host}${firstText}`, 'tcp');
+  const ports = parsePortRange(firstText, lastText);
+  if (!first.ok) return first;
+  if (!ports.ok) return ports;
+  const { name, target } = first.value;
+  if (target.kind !== 'tcp') throw new TypeError('an address and a port are no unix socket');
+  const { last } = ports.value;
+  return parsed({ ...first.value, name: `${name}-${last}`, target: { ...target, lastPort: last } });
+}
+
 function parseSocket(path: string): Parsed<ParsedUpstream> {
   if (path.startsWith('//')) return refused('a unix socket has one slash', `write unix:${path.replace(/^\/+/, '/')}`);
   if (!path.startsWith('/')) return refused('the path of a unix socket is absolute', 'write unix:/run/NAME.sock');
@@ -68,20 +115,20 @@ function parseSocket(path: string): Parsed<ParsedUpstream> {
   return parsed({ name: `unix:${path}`, authority: '', target: { kind: 'unix', path }, nearness: 'loopback' });
 }
 
-function parseAuthority(text: string): Parsed<ParsedUpstream> {
+function parseAuthority(text: string, scheme: Scheme = 'http'): Parsed<ParsedUpstream> {
   if (!text.includes('[') && text.split(':').length > 2) {
     const last = text.lastIndexOf(':');
     const written = parseAddress(text.slice(0, last)) === null ? '::1' : text.slice(0, last);
     return refused(
       'an IPv6 address stands in brackets',
-      `write "http://[${written}]:${/^\d+$/.test(text.slice(last + 1)) ? text.slice(last + 1) : 'PORT'}"`,
+      `write "${scheme}://[${written}]:${/^\d+$/.test(text.slice(last + 1)) ? text.slice(last + 1) : 'PORT'}"`,
     );
   }
   const split = /^(\[[^[\]]*\]|[^:[\]]*)(?::(.*))?$/.exec(text);
   if (split === null) return refused(`allowed is ${UPSTREAM_FORM}`);
   const hostText = split[1] ?? '';
   const portText = split[2] ?? '80';
-  if (hostText === '') return refused('the host is missing', 'write http://127.0.0.1:PORT');
+  if (hostText === '') return refused('the host is missing', `write ${scheme}://127.0.0.1:PORT`);
   if (!/^\d{1,5}$/.test(portText) || /^0\d/.test(portText) || Number(portText) > 65535 || Number(portText) === 0) {
     return refused('the port of an upstream is a number from 1 to 65535');
   }
@@ -112,10 +159,12 @@ function tcp(host: string, port: number, nearness: Nearness): ParsedUpstream {
 }
 
 /** The fix for an upstream that is not loopback. */
-export function loopbackHint(upstream: ParsedUpstream): string {
+export function loopbackHint(upstream: ParsedUpstream, scheme: Scheme): string {
   const port = upstream.target.kind === 'tcp' ? upstream.target.port : 80;
+  const ports = /:(\d+-\d+)$/.exec(upstream.name)?.[1] ?? port;
   const address = upstream.target.kind === 'tcp' ? parseAddress(upstream.target.host) : null;
-  if (address !== null && isUnspecified(address)) return `write http://127.0.0.1:${port}`;
+  if (address !== null && isUnspecified(address)) return `write ${scheme}://127.0.0.1:${ports}`;
+  if (scheme === 'tcp') return `run guardbee on the machine of the service and write tcp://127.0.0.1:${ports}`;
   return `run guardbee on the machine of the service and write http://127.0.0.1:${port}; unsafe_remote_upstream: true sends requests over the network unprotected`;
 }
 

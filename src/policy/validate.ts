@@ -64,21 +64,8 @@ export function issueAt(
   return hint === undefined ? issue : { ...issue, hint };
 }
 
-/** Keys and types of features that this version does not have, so that nobody hunts for a misspelling. */
-const LATER_KEYS: ReadonlySet<string> = new Set([
-  'cors',
-  'deadline',
-  'dns',
-  'hsts',
-  'inner',
-  'outbound',
-  'proxy_protocol',
-  'safe',
-  'sessions',
-  'watch',
-  'acme',
-]);
-const LATER_TYPES: ReadonlySet<string> = new Set(['tcp']);
+/** Keys of features that this version does not have, so that nobody hunts for a misspelling. */
+const LATER_KEYS: ReadonlySet<string> = new Set(['acme', 'dns', 'hsts', 'outbound', 'watch']);
 
 /**
  * What stands in for a required value that is broken or missing, so that the entry around it is still looked at.
@@ -383,17 +370,6 @@ class Reading {
   #wrongKind(options: readonly unknown[], node: Draft, mends: Mend[]): void {
     const names = options.filter((option) => typeof option === 'string');
     const value = node.plain();
-    if (typeof value === 'string' && LATER_TYPES.has(value)) {
-      this.#report(
-        'wrong_value',
-        node,
-        'value',
-        `type ${value} is not supported by this version of guardbee, allowed is ${either(names)}`,
-      );
-      // Its other keys are those of a type we know nothing of.
-      mends.push({ kind: 'take_out', node: node.parent ?? node });
-      return;
-    }
     const meant = typeof value === 'string' && isShowable(value) ? didYouMean(value, names) : undefined;
     this.#wrong(
       typeof value === 'string' ? 'wrong_value' : 'wrong_type',
@@ -447,6 +423,8 @@ function hintForMissing(key: string, allowed: string): string | undefined {
       return 'write version: 1';
     case 'bind':
       return 'write bind: 127.0.0.1:8443';
+    case 'upstream':
+      return 'write upstream: tcp://127.0.0.1:PORT';
     case 'routes':
       return 'write routes: [{ name: rest, path: /**, require: PERMISSION }]';
     case 'type':

@@ -6,6 +6,7 @@ import { type Permit, assertPermit } from '../gate/authorize.js';
 import { clientHead, upgradeHead } from '../http/client-head.js';
 import type { WebSocketOffer } from '../http/message.js';
 import { BEARER_SUBPROTOCOL } from '../identity/credential.js';
+import { carry } from './carry.js';
 import { limitedFields, openStream } from './open-stream.js';
 import { offeredUpstream, requestHead } from './request-head.js';
 import type { Respond } from './respond.js';
@@ -230,18 +231,4 @@ function join(exchange: Exchange, client: UpgradingClient, upstream: Duplex): vo
   upstream.once('close', (hadError: boolean) => {
     closed(upstream, socket, hadError);
   });
-}
-
-function carry(from: Duplex, to: Duplex, count: (bytes: number) => void): void {
-  from.on('data', (chunk: Buffer) => {
-    count(chunk.length);
-    if (!to.write(chunk)) from.pause();
-  });
-  to.on('drain', () => {
-    from.resume();
-  });
-  from.once('end', () => {
-    to.end();
-  });
-  from.resume();
 }

@@ -22,10 +22,10 @@ export class ConnectionsPerAddress {
   }
 
   /** Null: there are too many. What is returned is given back when the connection is closed. */
-  take(peer: Caller): string | null {
+  take(peer: Pick<Caller, 'address' | 'text'>): string | null {
     const { limits } = this.#listener;
     if (limits.connectionsPerAddress === null) return UNCOUNTED;
-    if (this.#listener.type === 'http' && this.#listener.trustedProxies.has(peer.address)) return UNCOUNTED;
+    if (this.#listener.type !== 'redirect' && this.#listener.trustedProxies.has(peer.address)) return UNCOUNTED;
     const place = addressGroup(peer.text);
     const open = this.#open.get(place) ?? 0;
     if (open >= limits.connectionsPerAddress) return null;

@@ -1,14 +1,22 @@
 import type { Issue } from '../policy/issue.js';
-import type { HttpListener, Policy, Position, Upstream } from '../policy/policy.js';
-import { type Exposure, type ReadProc, checkExposure } from './exposure.js';
+import type { HttpListener, Listener, Policy, Position, Upstream } from '../policy/policy.js';
+import { type Exposure, type OwnBind, type ReadProc, checkExposure } from './exposure.js';
 
 /** What is known of each upstream of a policy now. guardbee's own listeners are not taken for upstreams. */
 export function exposureOf(policy: Policy, readProc?: ReadProc): Exposure[] {
-  return checkExposure(
-    policy.upstreams,
-    policy.listeners.map(({ bind }) => ({ host: bind.host, port: bind.port })),
-    readProc,
-  );
+  return checkExposure(policy.upstreams, ownBindsOf(policy.listeners), readProc);
+}
+
+/** Every address and port of them. @param firstPort the one that a listener really has, where that is known */
+export function ownBindsOf(
+  listeners: readonly Listener[],
+  firstPort = (one: Listener): number => one.bind.port,
+): OwnBind[] {
+  return listeners.flatMap((listener) => {
+    const first = firstPort(listener);
+    const count = listener.type === 'tcp' ? listener.lastPort - listener.bind.port + 1 : 1;
+    return Array.from({ length: count }, (_, nth) => ({ host: listener.bind.host, port: first + nth }));
+  });
 }
 
 /**
@@ -41,6 +49,8 @@ function issueAbout(policy: Policy, upstream: Upstream, exposure: Exposure): Iss
 /** The listener, where all that it forwards goes there; else the first route that goes there. */
 function placeOf(policy: Policy, upstream: Upstream): { readonly key: string; readonly position: Position } {
   for (const listener of policy.listeners) {
+    if (listener.type === 'tcp' && listener.upstream.name === upstream.name)
+      return { key: `listeners.${listener.name}.upstream`, position: listener.position };
     if (listener.type !== 'http') continue;
     const route = listener.routes.routes.find((one) => one.upstream?.name === upstream.name);
     if (route === undefined) continue;

@@ -162,7 +162,9 @@ function judgeOne(upstream: Upstream, foreign: readonly ListeningSocket[], blind
   const target = upstream.target;
   if (target.kind === 'unix') return says('private', 'it is a unix socket, which no network reaches');
 
-  const atPort = foreign.filter((socket) => socket.port === target.port);
+  const last = target.lastPort ?? target.port;
+  const port = last === target.port ? `port ${target.port}` : `one of the ports ${target.port}-${last}`;
+  const atPort = foreign.filter((socket) => socket.port >= target.port && socket.port <= last);
   const host = parseAddress(target.host);
   // A remote upstream (`unsafe_remote_upstream`) has its sockets elsewhere; the same port here is another service,
   // unless it is one of this machine's own addresses.
@@ -176,14 +178,19 @@ function judgeOne(upstream: Upstream, foreign: readonly ListeningSocket[], blind
   if (beyond.length > 0) {
     const addresses = [...new Set(beyond.map((socket) => formatAddressAndPort(socket.address, socket.port)))];
     const hosts = [...new Set(beyond.map((socket) => formatAddress(socket.address)))];
-    return says('exposed', `port ${target.port} listens on ${hosts.join(' and ')}, not on loopback alone`, addresses);
+    return says('exposed', `${port} listens on ${hosts.join(' and ')}, not on loopback alone`, addresses);
   }
   if (remote) return says('unknown', 'the upstream is not on loopback; only its own machine could tell');
   if (blind.length > 0) return says('unknown', `${blind.join(' and ')} could not be read (only Linux has them)`);
   if (atPort.length === 0) {
-    return says('unknown', `port ${target.port}: not listening now, or in another network namespace`);
+    return says('unknown', `${port}: not listening now, or in another network namespace`);
   }
-  return says('private', `port ${target.port} listens on loopback alone`);
+  return says(
+    'private',
+    last === target.port
+      ? `${port} listens on loopback alone`
+      : `ports ${target.port}-${last}: those that listen do so on loopback alone`,
+  );
 }
 
 export interface ExposureWatchOptions {

@@ -46,10 +46,10 @@ export interface Witness {
   /** Whether anything goes on at present. */
   readonly accepts: boolean;
   /**
-   * Of what may change something, or opens a stream whose end may be far away: whether it may go on, at once or when it is
-   * known.
+   * Whether this may go on, at once or when it is known.
+   * @param unsafe it may change something, or opens a stream whose end may be far away
    */
-  before(record: ExchangeRecord): boolean | Promise<boolean>;
+  before(record: ExchangeRecord, unsafe: boolean): boolean | Promise<boolean>;
 }
 
 /**
@@ -178,14 +178,9 @@ function settle(exchange: Exchange, decision: Decision, upgrading: UpgradingClie
     goOn(exchange, decision, upgrading, around);
     return;
   }
-  if (!isUnsafe(decision)) {
-    // Recorded when it is over.
-    if (witness.accepts) goOn(exchange, decision, upgrading, around);
-    else respond.denial(exchange, 'audit_unavailable', []);
-    return;
-  }
-  const recorded = witness.before(exchange.soFar);
-  exchange.recorded();
+  const unsafe = isUnsafe(decision);
+  const recorded = witness.before(exchange.soFar, unsafe);
+  if (unsafe) exchange.recorded();
   if (recorded === true) goOn(exchange, decision, upgrading, around);
   else if (recorded === false) respond.denial(exchange, 'audit_unavailable', []);
   else {

@@ -12,7 +12,7 @@ import { denialAnswer, respond } from './respond.js';
 export function servePreflight(exchange: Exchange, message: Message, caller: Caller): void {
   const { cors } = exchange.listener;
   if (cors === null) throw new TypeError('a listener without cors answers no preflights');
-  const arrival = arrive(exchange.listener, message, caller.address);
+  const arrival = arrive(exchange.listener, message, caller);
   if (!arrival.arrived) {
     respond.denial(exchange, arrival.reason, []);
     return;

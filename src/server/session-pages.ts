@@ -62,7 +62,7 @@ export class SessionPages {
     const { listener } = exchange;
     const settings = listener.sessions;
     if (settings === null) throw new TypeError('a listener without sessions has no pages of its own');
-    const arrival = arrive(listener, message, caller.address);
+    const arrival = arrive(listener, message, caller);
     if (!arrival.arrived) {
       refuse(exchange, arrival.reason);
       return;

@@ -275,7 +275,7 @@ function denied(reason: DenialReason): Verdict {
 function ownVerdict(listener: HttpListener, message: Message, caller: Caller): Verdict | null {
   if (isOwnPath(listener, message)) return { said: 'answered', by: 'session_page' };
   if (listener.cors === null || !isPreflight(listener, message)) return null;
-  const arrival = arrive(listener, message, caller.address);
+  const arrival = arrive(listener, message, caller);
   if (!arrival.arrived) return denied(arrival.reason);
   return answerPreflight(listener.cors, message) === null
     ? denied('cors_refused')

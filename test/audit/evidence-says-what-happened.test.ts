@@ -78,8 +78,7 @@ async function evidenceOf(act: (evidence: Evidence) => void): Promise<AuditRecor
 /** As `handle` does with a request that may go on. */
 function whole(evidence: Evidence, record: ExchangeRecord, unsafe: boolean): void {
   const underway: ExchangeRecord = { ...record, stage: 'underway', outcome: { kind: 'permitted' } };
-  if (unsafe) assert.notEqual(evidence.before(underway), false);
-  else assert.ok(evidence.accepts);
+  assert.notEqual(evidence.before(underway, unsafe), false);
   void evidence.finished({ ...record, granted: unsafe });
 }
 
@@ -155,6 +154,7 @@ describe('what is permitted', () => {
     },
     'a safe one that becomes a stream: one when it does': {
       act: (evidence) => {
+        void evidence.before(GET, false);
         evidence.opened({ ...sse, stage: 'underway' });
         void evidence.finished({ ...sse, granted: true });
       },
@@ -162,7 +162,7 @@ describe('what is permitted', () => {
     },
     'a WebSocket: one before, none when it opens': {
       act: (evidence) => {
-        void evidence.before(GET);
+        void evidence.before(GET, true);
         evidence.opened({ ...GET, stream: 'ws', granted: true });
         void evidence.finished({ ...GET, stream: 'ws', granted: true });
       },

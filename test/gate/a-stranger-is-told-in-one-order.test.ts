@@ -188,7 +188,7 @@ describe('a stranger is told in one order', () => {
   describe('behind trusted proxies', () => {
     const admitted = (from: string, ...lines: readonly string[]): string => {
       const message = read(head1({ target: '/health' }, ...lines));
-      const admission = admit(listener, message, address(from));
+      const admission = admit(listener, message, { address: address(from), proxied: null });
       if (!admission.admitted) return admission.reason;
       return [admission.client, admission.scheme, admission.requestId ?? '-'].join(' ');
     };

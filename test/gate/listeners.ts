@@ -168,6 +168,7 @@ export function listenerOf(parts: ListenerParts): HttpListener {
     tls: null,
     allowFrom: parts.allowFrom === undefined ? null : ranges(...parts.allowFrom),
     trustedProxies: ranges(...(parts.trustedProxies ?? [])),
+    proxyProtocol: false,
     routes: new RouteTable(compileRoutes(parts.routes, parts.authenticators)),
     limits: { headBytes: 16 * 1024, headFields: 100, connections: 100, connectionsPerAddress: null },
     timeouts: { handshakeMs: 10_000, headMs: 10_000, bodyMs: 30_000, upstreamMs: 60_000, keepAliveMs: 60_000 },
@@ -192,7 +193,7 @@ export const UNDERWAY: Underway = {
 
 /** Somebody at an address, without a client certificate. */
 export function callerAt(at: Address): Caller {
-  return { address: at, text: formatAddress(at), certificate: null };
+  return { address: at, text: formatAddress(at), certificate: null, proxied: null };
 }
 
 export function decide(listener: HttpListener, message: Message, from: Address, nowMs: number): Decision {

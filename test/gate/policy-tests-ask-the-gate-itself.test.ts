@@ -2,12 +2,12 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { UNLIMITED } from '../../src/gate/limit.js';
 import { type SupposedRequest, runPolicyTests, suppose } from '../../src/gate/policy-tests.js';
-import type { Listener, Policy, PolicyTest } from '../../src/policy/policy.js';
+import type { Listener, Policy, RequestTest } from '../../src/policy/policy.js';
 import { NOW, type ListenerParts, bearer, listenerOf } from './listeners.js';
 
 const keys = bearer([]);
 
-function policyOf(parts: Partial<ListenerParts>, tests: readonly PolicyTest[] = []): Policy {
+function policyOf(parts: Partial<ListenerParts>, tests: readonly RequestTest[] = []): Policy {
   const listener = listenerOf({
     routes: [
       { name: 'health', path: '/health', methods: ['GET'], access: 'public' },
@@ -117,7 +117,8 @@ describe('policy tests ask the gate itself', () => {
   });
 
   test('a test passes when the gate says what it expects, in every point', () => {
-    const base: PolicyTest = {
+    const base: RequestTest = {
+      kind: 'request',
       name: 'a test',
       position: { line: 1, column: 1 },
       listener: 'main',
@@ -135,7 +136,7 @@ describe('policy tests ask the gate itself', () => {
       route: null,
       reason: null,
     };
-    const passes = (parts: Partial<PolicyTest>): boolean => {
+    const passes = (parts: Partial<RequestTest>): boolean => {
       const [result] = runPolicyTests(policyOf({}, [{ ...base, ...parts }]), NOW, () => UNLIMITED);
       assert.ok(result !== undefined);
       assert.match(result.message, /^expected .+, got .+$/);
@@ -154,7 +155,7 @@ describe('policy tests ask the gate itself', () => {
     assert.ok(!passes({ listener: 'none' }));
     assert.ok(!passes({ listener: 'none', expect: { kind: 'allow' } }));
 
-    const message = (parts: Partial<PolicyTest>): string | undefined =>
+    const message = (parts: Partial<RequestTest>): string | undefined =>
       runPolicyTests(policyOf({}, [{ ...base, ...parts }]), NOW, () => UNLIMITED)[0]?.message;
     assert.equal(
       message({ expect: { kind: 'status', status: 403 }, route: 'closed', reason: 'route_denied' }),

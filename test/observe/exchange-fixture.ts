@@ -97,6 +97,7 @@ export function policyWith(routes: readonly Route[], version = 'abcdef123456'): 
     tls: null,
     allowFrom: null,
     trustedProxies: new CidrSet([]),
+    proxyProtocol: false,
     routes: new RouteTable(entries),
     limits: { headBytes: 16_384, headFields: 100, connections: 2000, connectionsPerAddress: null },
     timeouts: { handshakeMs: 1, headMs: 1, bodyMs: 1, upstreamMs: 1, keepAliveMs: 1 },

@@ -179,6 +179,7 @@ async function listening(
     {
       opened: nothing,
       closed: nothing,
+      passed: nothing,
       refused: nothing,
       tlsFailed: nothing,
       certificateRefused: nothing,

@@ -9,6 +9,7 @@ export const COMPONENTS = Object.freeze({
   curl: { package: 'curl', command: 'curl' },
   h2load: { package: 'nghttp2-client', command: 'h2load' },
   nghttp: { package: 'nghttp2-client', command: 'nghttp' },
+  haproxy: { package: 'haproxy', command: 'haproxy' },
   htpasswd: { package: 'apache2-utils', command: 'htpasswd' },
   netcat: { package: 'netcat-openbsd', command: 'nc' },
   openssl: { package: 'openssl', command: 'openssl' },

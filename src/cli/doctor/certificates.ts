@@ -1,14 +1,18 @@
 import { X509Certificate } from 'node:crypto';
 import * as path from 'node:path';
 import { rootCertificates } from 'node:tls';
-import type { HttpListener, Policy } from '../../policy/policy.js';
+import type { HttpListener, Policy, TcpListener } from '../../policy/policy.js';
 import { type CertificateDescription, describeCertificate } from '../../server/certificate.js';
 import { readStateFile } from '../../state/state-directory.js';
 import { daysLeft, validity } from '../cert.js';
 import { count } from '../check.js';
 import { type Finding, failed, ok, warn } from './finding.js';
 
-export async function lookAtCertificates(policy: Policy, listener: HttpListener, nowMs: number): Promise<Finding[]> {
+export async function lookAtCertificates(
+  policy: Policy,
+  listener: HttpListener | TcpListener,
+  nowMs: number,
+): Promise<Finding[]> {
   const { tls, name } = listener;
   const check = `certificate ${name}`;
   if (tls === null) return [];
@@ -128,8 +132,9 @@ function judgeDates(
 }
 
 /** Hosts that the listener answers for, and no certificate names. */
-function uncovered(check: string, listener: HttpListener, names: readonly string[]): Finding[] {
-  const missing = [...(listener.hosts ?? [])].filter(
+function uncovered(check: string, listener: HttpListener | TcpListener, names: readonly string[]): Finding[] {
+  const hosts = listener.type === 'http' ? listener.hosts : null;
+  const missing = [...(hosts ?? [])].filter(
     (host) => !names.includes(host) && !names.includes(host.replace(/^[^.]+/, '*')),
   );
   return missing.length === 0

@@ -1,5 +1,5 @@
 import { ISSUES, type Issue } from '../../policy/issue.js';
-import type { HttpListener, JwtAuthenticator, Policy } from '../../policy/policy.js';
+import type { HttpListener, JwtAuthenticator, Policy, TcpListener } from '../../policy/policy.js';
 import { failedTests } from '../check.js';
 import { judgeNode } from '../node-line.js';
 import type { PolicySource } from '../policy-source.js';
@@ -15,6 +15,7 @@ import { lookAtRedis } from './redis.js';
 import { lookAtRefusal } from './refusal.js';
 import { type Running, findRunning } from './running.js';
 import { lookAtSurroundings } from './surroundings.js';
+import { lookAtTcp } from './tcp.js';
 import { lookAtExposure, lookAtReach } from './upstreams.js';
 
 /**
@@ -65,6 +66,7 @@ async function examineAll(
     look: () => [...said, ...[...failedTests(policy, nowMs), ...rules.warnings].map(fromIssue)],
   };
   const http = policy.listeners.filter((listener): listener is HttpListener => listener.type === 'http');
+  const tcp = policy.listeners.filter((listener): listener is TcpListener => listener.type === 'tcp');
   const jwt = [...policy.authenticators.values()].filter((one): one is JwtAuthenticator => one.type === 'jwt');
   // Several ask it; it is looked for once.
   const running = findRunning(policy.stateDir);
@@ -79,7 +81,8 @@ async function examineAll(
         check: `jwks ${authenticator.name}`,
         look: () => lookAtJwks(policy, authenticator, loaded.ok, nowMs),
       })),
-      ...http.map((listener) => ({
+      ...tcp.map((listener) => ({ check: `tcp ${listener.name}`, look: () => lookAtTcp(listener) })),
+      ...[...http, ...tcp].map((listener) => ({
         check: `certificate ${listener.name}`,
         look: () => lookAtCertificates(policy, listener, nowMs),
       })),

@@ -23,6 +23,8 @@ const REACH_TIMEOUT_MS = 2000;
 export async function lookAtReach(upstream: Upstream): Promise<Finding[]> {
   const check = `upstream ${upstream.name}`;
   const { target } = upstream;
+  // Of a range any may be there or not, and `exposure` has looked at which.
+  if (target.kind === 'tcp' && target.lastPort !== undefined) return [];
   const why = await new Promise<string | null>((resolve) => {
     const socket = target.kind === 'unix' ? connect(target.path) : connect(target.port, target.host);
     const end = (result: string | null): void => {

@@ -69,6 +69,8 @@ export const REFUSED_AS = {
   head_timeout: 'policy_violation',
   body_timeout: 'policy_violation',
   wrong_host: 'policy_violation',
+  proxy_header_malformed: 'suspicious_activity',
+  proxy_header_timeout: 'policy_violation',
   address_denied: 'authorization_denied',
   connections_exhausted: 'service_refused',
   connections_per_address_exhausted: 'rate_limit_exceeded',

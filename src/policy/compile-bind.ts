@@ -1,0 +1,53 @@
+import { isUnspecified, sameAddress } from '../net/address.js';
+import { CidrSet } from '../net/cidr-set.js';
+import type { CidrRange } from '../net/cidr.js';
+import { formatBind } from './bind.js';
+import type { ParsedBind } from './bind.js';
+import type { Draft } from './draft.js';
+import type { Findings } from './findings.js';
+import type { Material } from './material.js';
+import type { Bind, TlsSettings } from './policy.js';
+import type { TlsEntry } from './schema.js';
+
+/** No two sockets on one address and port. Addresses stand with the node of their text. */
+export function findDuplicateBinds(
+  binds: readonly { readonly bind: ParsedBind; readonly node: Draft | null }[],
+  findings: Findings,
+): void {
+  for (const [index, { bind, node }] of binds.entries()) {
+    // Port 0 is a free one, so never that of another.
+    if (bind.port === 0) continue;
+    const earlier = binds.slice(0, index).find((other) => overlap(other.bind, bind));
+    if (earlier === undefined) continue;
+    findings.error(
+      'duplicate_bind',
+      node,
+      'value',
+      `${formatBind(bind)} is taken by ${formatBind(earlier.bind)} in line ${earlier.node?.origin.at.line ?? 0}`,
+      'give one of them another port or address',
+    );
+  }
+}
+
+/** The wildcard address takes the port on every address of its family. */
+function overlap(a: ParsedBind, b: ParsedBind): boolean {
+  if (a.port > (b.lastPort ?? b.port) || b.port > (a.lastPort ?? a.port)) return false;
+  if (sameAddress(a.address, b.address)) return true;
+  return a.address.family === b.address.family && (isUnspecified(a.address) || isUnspecified(b.address));
+}
+
+export function compileBind(bind: ParsedBind, node: Draft | null): Bind {
+  const position = node?.origin.at ?? { line: 0, column: 0 };
+  return { host: bind.host, port: bind.port, loopback: bind.loopback, position };
+}
+
+export function rangesOrNull(ranges: readonly CidrRange[] | undefined): CidrSet | null {
+  return ranges === undefined ? null : new CidrSet(ranges);
+}
+
+export function compileTls(tls: TlsEntry | undefined, node: Draft | null, material: Material): TlsSettings | null {
+  if (tls === undefined || node === null) return null;
+  if ('self_signed' in tls) return { kind: 'self_signed', names: [...new Set(tls.self_signed.names)] };
+  const nodes = 'cert' in tls ? [node] : (node.get('certificates')?.items ?? []);
+  return { kind: 'files', certificates: nodes.flatMap((one) => material.certificates.get(one) ?? []) };
+}
