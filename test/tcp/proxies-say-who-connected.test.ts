@@ -46,6 +46,7 @@ describe('proxies say who connected', () => {
         tls: { ...trust, upstream: to, tls: true, from: ['198.51.100.0/24'] },
         v1: { ...trust, upstream: to, send_proxy_protocol: 'v1' },
         v2: { ...trust, upstream: to, send_proxy_protocol: 'v2' },
+        outside: { upstream: to, tls: true, send_proxy_protocol: 'v2' },
         few: { ...trust, upstream: to, limits: { connections_per_address: 1 } },
         http,
         https: { ...http, tls: true },
@@ -164,6 +165,19 @@ describe('proxies say who connected', () => {
     assert.equal(String((await once(secure, 'data'))[0]), 'hello');
     secure.end();
     await guard.session((one) => one['client.address'] === '198.51.100.77' && one['guardbee.tls'] === true);
+  });
+
+  test('the service is told of those that speak TLS to us, too', async () => {
+    const before = service.connections.length;
+    using connection = await guard.connectTls('outside');
+    connection.write('hello');
+    const there = await service.connection(before);
+    await service.until(() => there.text.endsWith('hello'), 'the bytes behind the header');
+    const said = readProxyHeader(there.bytes);
+    assert.ok(said.kind === 'header' && said.connection !== null);
+    assert.equal(said.connection.source.port, connection.socket.localPort);
+    assert.equal(said.connection.destination.port, guard.port('outside'));
+    assert.equal(there.text.slice(said.length), 'hello');
   });
 
   test('connections are counted by who connected', async () => {
