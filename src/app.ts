@@ -2,6 +2,7 @@ import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { DENIALS } from './denial.js';
 import type { Clock, ExchangeSink } from './exchange.js';
+import { decideAgain } from './gate/decide-again.js';
 import { proveWith } from './gate/decide.js';
 import { BasicProver } from './identity/basic.js';
 import { JwksSource, type JwksState } from './identity/jwks.js';
@@ -18,9 +19,18 @@ import { ShadowFindings } from './observe/shadow-findings.js';
 import type { ReadinessCheck, ReadinessReport } from './observe/readiness.js';
 import { AccessRecorder } from './observe/record.js';
 import { type Redactor, constant } from './observe/redact.js';
-import type { HttpListener, JwtAuthenticator, Listener, Policy, TcpListener } from './policy/policy.js';
+import { authorityDigest } from './policy/client-authority.js';
+import type { Issue, IssueCode } from './policy/issue.js';
+import type { Bind, JwtAuthenticator, Listener, Policy } from './policy/policy.js';
+import { exitCodeFor } from './policy/render-issues.js';
 import { Upstreams } from './proxy/upstream.js';
-import { type SniContexts, createSniContexts, describeCertificate, ensureSelfSigned } from './server/certificate.js';
+import {
+  CertificateError,
+  type SniContexts,
+  createSniContexts,
+  describeCertificate,
+  ensureSelfSigned,
+} from './server/certificate.js';
 import { type Exposure, ExposureWatch } from './server/exposure.js';
 import { ownBindsOf } from './server/exposure-issues.js';
 import type { Surroundings } from './server/handle.js';
@@ -28,12 +38,23 @@ import { HeldBodies } from './server/held-bodies.js';
 import { type ConnectionEvents, type OpenListener, contextOptions, openListener } from './server/listener.js';
 import { OpenExchanges } from './server/open-exchanges.js';
 import { Audit } from './server/audit.js';
-import { State } from './server/state.js';
+import { State, StateError } from './server/state.js';
 import { PasswordThread } from './server/password-thread.js';
+import {
+  OneAtATime,
+  type ReadAgain,
+  ReloadError,
+  type Reloaded,
+  changesBetween,
+  digestOfPairs,
+  logWarnings,
+  notReloadable,
+  placed,
+} from './server/reloading.js';
 import { Shadow } from './server/shadow.js';
 import type { Borrowed } from './server/shadow-means.js';
 import { SlowDenials } from './server/slow-denials.js';
-import { sessionRings, shadowRings } from './server/session-key.js';
+import { SessionKeyError, sessionRings, shadowRings } from './server/session-key.js';
 import { SessionPages } from './server/session-pages.js';
 import { Ownership } from './state/ownership.js';
 import { VERSION } from './version.js';
@@ -57,6 +78,10 @@ export class AddressError extends Error {
 
 export interface AppSettings {
   readonly policy: Policy;
+  /** Reads it again, with all that it names. */
+  readonly readAgain: () => Promise<ReadAgain>;
+  /** Told of a policy before it is in force: what it holds must not be seen in the log from then on. */
+  readonly installing: (policy: Policy) => void;
   /** A second policy that decides everything too, to no effect. Null: none is tried. */
   readonly shadow: Policy | null;
   readonly log: Log;
@@ -74,25 +99,30 @@ export interface ServingAt {
  * listened on; when one can't be, it lets go of all and rejects.
  */
 export class App {
-  readonly serving: readonly ServingAt[];
-  readonly admin: AddressInfo | null;
   readonly #parts: Parts;
 
-  private constructor(parts: Parts, adminAddress: AddressInfo | null) {
+  private constructor(parts: Parts) {
     this.#parts = parts;
-    this.admin = adminAddress;
-    this.serving = parts.open.map(({ listener, address }) => ({
+  }
+
+  /** Where it listens now. */
+  get serving(): readonly ServingAt[] {
+    return this.#parts.open.map(({ listener, address }) => ({
       listener: listener.name,
       url: urlOf(listener, address),
     }));
+  }
+
+  get admin(): AddressInfo | null {
+    return this.#parts.adminAddress;
   }
 
   /** @throws AddressError, CertificateError, SessionKeyError, StateInUseError, StateError */
   static async start(settings: AppSettings): Promise<App> {
     const parts = new Parts(settings);
     try {
-      const adminAddress = await parts.start();
-      return new App(parts, adminAddress);
+      await parts.start();
+      return new App(parts);
     } catch (error) {
       await parts.stop();
       throw error;
@@ -105,15 +135,23 @@ export class App {
   }
 
   /**
+   * Reads the policy again and goes over to it, or says why it does not and changes nothing. Logged, counted and
+   * recorded; one at a time.
+   */
+  async reload(): Promise<Reloaded> {
+    return await this.#parts.reloads.ask();
+  }
+
+  /**
    * Takes nothing new and waits for what is underway, up to the policy's `drain`. True when all of it ended by itself.
    */
   async drain(): Promise<boolean> {
-    const { policy } = this.#parts.settings;
+    const { policy } = this.#parts;
     this.#parts.draining = true;
-    for (const open of this.#parts.open) open.drain();
+    for (const open of this.#parts.all) open.drain();
     void this.#parts.audit?.evidence.note('draining');
     this.#parts.denials.release();
-    const ended = Promise.all(this.#parts.open.map((open) => open.ended));
+    const ended = Promise.all(this.#parts.all.map((open) => open.ended));
     let timer: NodeJS.Timeout | undefined;
     const late = new Promise<false>((resolve) => {
       timer = setTimeout(() => {
@@ -147,18 +185,50 @@ function hostPort(host: string, port: number): string {
 
 const CLOCK: Clock = { now: () => Date.now(), ticks: () => performance.now() };
 
+/** What belongs to one policy. Another brings its own, and a request keeps the one that it began with. */
+interface InForce {
+  readonly policy: Policy;
+  readonly around: Surroundings;
+  /** By the name of the listener. */
+  readonly tls: ReadonlyMap<string, ListenerTls>;
+  /** By the name of the authenticator. */
+  readonly jwks: ReadonlyMap<string, JwksSource>;
+}
+
+interface ListenerTls {
+  readonly contexts: SniContexts;
+  /** The same for all that shows and asks for the same. */
+  readonly digest: string;
+  readonly notAfter: Date;
+}
+
+/** What belongs to the process, and is opened once. */
+interface Lasting {
+  readonly state: State;
+  readonly owners: Ownership;
+  readonly audit: Audit | null;
+  readonly underway: OpenExchanges;
+  readonly shadow: Shadow | null;
+  readonly sink: ExchangeSink;
+  readonly events: ConnectionEvents;
+}
+
 class Parts {
   readonly settings: AppSettings;
   readonly metrics: Metrics;
   readonly upstreams = new Upstreams();
   readonly bodies = new HeldBodies();
-  readonly open: OpenListener[] = [];
+  /** Of the policy in force. */
+  open: OpenListener[] = [];
+  /** No longer in the policy; with what is underway there. */
+  readonly #leaving = new Set<OpenListener>();
   readonly denials = new SlowDenials({
     clock: CLOCK,
     delayed: (listener) => {
       this.metrics.authFailureDelayed(listener);
     },
   });
+  readonly reloads = new OneAtATime(() => this.#reload());
   readonly #passwords = new PasswordThread({
     died: (error) => {
       const { log } = this.settings;
@@ -171,31 +241,52 @@ class Parts {
   draining = false;
   connections = 0;
   #admin: Admin | null = null;
+  adminAddress: AddressInfo | null = null;
   #watch: ExposureWatch | null = null;
   #state: State | null = null;
   #audit: Audit | null = null;
   #underway: OpenExchanges | null = null;
   #owners: Ownership | null = null;
   #shadow: Shadow | null = null;
-  readonly #certificates = new Map<string, Date>();
-  readonly #jwks = new Map<string, JwksSource>();
+  #lasting: Lasting | null = null;
+  #inForce: InForce | null = null;
+  /** Why the last reload changed nothing; null: it did, or there was none. */
+  #reloadFailed: string | null = null;
+  #started = false;
 
   constructor(settings: AppSettings) {
     this.settings = settings;
     this.metrics = new Metrics({ policy: settings.policy, version: VERSION, log: settings.log });
   }
 
-  async start(): Promise<AddressInfo | null> {
+  /** In force. */
+  get policy(): Policy {
+    return this.#inForce?.policy ?? this.settings.policy;
+  }
+
+  get audit(): Audit | null {
+    return this.#audit;
+  }
+
+  /** Listeners that are open, those included that only end what they have. */
+  get all(): readonly OpenListener[] {
+    return [...this.open, ...this.#leaving];
+  }
+
+  async start(): Promise<void> {
     const { policy, log, redactor } = this.settings;
     // Everything that can be wrong is found before the first address is listened on.
-    const contexts = new Map<string, SniContexts>();
-    for (const listener of policy.listeners) {
-      if (listener.type !== 'redirect' && listener.tls !== null)
-        contexts.set(listener.name, await this.#contexts(listener));
-    }
-    const state = await State.open(policy, log, async ({ how, by }) => {
-      const evidence = this.#audit?.evidence;
-      return evidence !== undefined && (await evidence.note('audit_accessed', { by, how }));
+    const tls = await this.#tlsOf(policy, null);
+    const state = await State.open(policy, log, {
+      noteAccess: async ({ how, by }) => {
+        const evidence = this.#audit?.evidence;
+        return evidence !== undefined && (await evidence.note('audit_accessed', { by, how }));
+      },
+      reload: async () => {
+        if (this.draining) return { ok: false, error: 'guardbee is being stopped' };
+        if (!this.#started) return { ok: false, error: 'guardbee is just starting; try again' };
+        return { ok: true, reloaded: await this.reloads.ask() };
+      },
     });
     this.#state = state;
     const { revocations, limits } = state;
@@ -203,17 +294,22 @@ class Parts {
     this.metrics.revocationStores(() => revocations.status);
     this.metrics.watchHeldBodies(() => this.bodies.bytes);
     this.metrics.watchReadiness(() => this.#readiness());
-    const jwt = new JwtProver((authenticator) => this.#keysOf(authenticator), revocations);
+    this.metrics.watchJwks(() =>
+      [...(this.#inForce?.jwks ?? [])].map(
+        ([
+          authenticator,
+          {
+            state: { ageSeconds, failures },
+          },
+        ]) => ({
+          authenticator,
+          ageSeconds,
+          failures,
+        }),
+      ),
+    );
     const rings = await sessionRings(policy);
-    const sessions = new SessionProver(rings, revocations);
-    const provers: Provers = {
-      ...POLICY_ALONE,
-      basic: this.#basic.prove.bind(this.#basic),
-      jwt: (...asked) => jwt.prove(...asked),
-      session: (...asked) => sessions.prove(...asked),
-      ended: (identity, nowMs) => endedBy(revocations, identity, nowMs),
-    };
-    const underway = new OpenExchanges((identity, nowMs) => provers.ended(identity, nowMs));
+    const underway = new OpenExchanges((identity, nowMs) => endedBy(revocations, identity, nowMs));
     this.#underway = underway;
     const owners = await Ownership.open(policy, {
       now: () => Date.now(),
@@ -228,7 +324,8 @@ class Parts {
       },
     });
     this.#owners = owners;
-    this.#shadow = this.#tryShadow(revocations, owners, rings);
+    const shadow = this.#tryShadow(revocations, owners, rings);
+    this.#shadow = shadow;
     const recorder = new AccessRecorder(log, redactor);
     const audit = policy.audit === null ? null : await Audit.open(policy.audit, policy, log, redactor);
     this.#audit = audit;
@@ -244,6 +341,56 @@ class Parts {
         return audit?.evidence.finished(record) ?? null;
       },
     };
+    const events = this.#events(sink, audit?.evidence ?? null);
+    const lasting: Lasting = { state, owners, audit, underway, shadow, sink, events };
+    this.#lasting = lasting;
+    const inForce = this.#inForceOf(policy, tls, rings, lasting, null);
+    this.#inForce = inForce;
+    for (const source of inForce.jwks.values()) source.start();
+    shadow?.start();
+    await audit?.evidence.note('started', {
+      listeners: policy.listeners.map(({ name }) => name),
+      version: VERSION,
+    });
+    for (const listener of policy.listeners) this.open.push(await this.#listen(listener, inForce, events));
+    this.#watchExposure();
+    if (policy.admin !== null) {
+      this.#admin = this.#newAdmin(policy.admin);
+      this.adminAddress = await adminListening(this.#admin, policy.admin);
+    }
+    this.#started = true;
+  }
+
+  async #listen(listener: Listener, { tls, around }: InForce, events: ConnectionEvents): Promise<OpenListener> {
+    const { host, port } = listener.bind;
+    try {
+      return await openListener(listener, tls.get(listener.name)?.contexts ?? null, around, events);
+    } catch (error) {
+      const taken = error instanceof Error && 'port' in error && typeof error.port === 'number' ? error.port : port;
+      throw new AddressError(listener.name, hostPort(host, taken), errorCode(error));
+    }
+  }
+
+  /** Everything that one policy needs of its own. @param before what was in force, for what need not be made anew */
+  #inForceOf(
+    policy: Policy,
+    tls: InForce['tls'],
+    rings: Awaited<ReturnType<typeof sessionRings>>,
+    { state, owners, audit, underway, shadow, sink }: Lasting,
+    before: InForce | null,
+  ): InForce {
+    const { log } = this.settings;
+    const { revocations } = state;
+    const jwks = this.#jwksOf(policy, before);
+    const jwt = new JwtProver(({ name, keys }) => keysOf(keys, jwks.get(name)), revocations);
+    const sessions = new SessionProver(rings, revocations);
+    const provers: Provers = {
+      ...POLICY_ALONE,
+      basic: this.#basic.prove.bind(this.#basic),
+      jwt: (...asked) => jwt.prove(...asked),
+      session: (...asked) => sessions.prove(...asked),
+      ended: (identity, nowMs) => endedBy(revocations, identity, nowMs),
+    };
     const around: Surroundings = {
       upstreams: this.upstreams,
       sink,
@@ -252,10 +399,11 @@ class Parts {
         prove: proveWith(provers),
         owners,
         limiter: state.limits,
-        holdBody: this.#shadow?.watching(this.bodies.hold) ?? this.bodies.hold,
+        holdBody: shadow?.watching(this.bodies.hold) ?? this.bodies.hold,
       },
       open: underway,
-      ...(this.#shadow === null ? {} : { shadow: this.#shadow }),
+      generation: before === null ? underway.generation : underway.generation + 1,
+      ...(shadow === null ? {} : { shadow }),
       sessionPages: new SessionPages(sessions, provers, revocations, this.denials),
       denials: this.denials,
       witness: audit?.evidence ?? null,
@@ -267,36 +415,150 @@ class Parts {
         });
       },
     };
-    this.#fetchKeys();
-    this.#shadow?.start();
-    await audit?.evidence.note('started', {
-      listeners: policy.listeners.map(({ name }) => name),
-      version: VERSION,
-    });
-    const events = this.#events(sink, audit?.evidence ?? null);
-    for (const listener of policy.listeners) {
-      const { host, port } = listener.bind;
-      try {
-        this.open.push(await openListener(listener, contexts.get(listener.name) ?? null, around, events));
-      } catch (error) {
-        const taken = error instanceof Error && 'port' in error && typeof error.port === 'number' ? error.port : port;
-        throw new AddressError(listener.name, hostPort(host, taken), errorCode(error));
-      }
-    }
-    this.#watchExposure();
-    return this.#openAdmin();
+    return { policy, around, tls, jwks };
   }
 
-  get audit(): Audit | null {
-    return this.#audit;
+  async #reload(): Promise<Reloaded> {
+    const { log } = this.settings;
+    const before = this.policy.version;
+    let outcome: Reloaded;
+    try {
+      const read = await this.settings.readAgain();
+      if (!read.ok) throw new ReloadError(read.exitCode, read.issues);
+      outcome = await this.#goOverTo(read);
+    } catch (error) {
+      const failed = problemOf(error, this.policy);
+      if (failed === null) throw error;
+      outcome = { ok: false, before, exitCode: failed.exitCode, issues: failed.issues };
+    }
+    this.metrics.reloaded(outcome.ok, Date.now());
+    if (outcome.ok) {
+      this.#reloadFailed = null;
+      log.info('policy.reloaded', `the policy was read again: ${outcome.changes.join('; ') || 'nothing has changed'}`, {
+        'guardbee.policy': constant(this.policy.file),
+        'guardbee.policy_version': constant(outcome.after),
+        'guardbee.policy_version_before': constant(before),
+        'guardbee.exchanges_refused': outcome.refused,
+      });
+      logWarnings(outcome.warnings, log);
+    } else {
+      const [first] = outcome.issues;
+      this.#reloadFailed = first === undefined ? 'no reason is known' : placed(first);
+      log.error(
+        'policy.reload_failed',
+        `the policy could not be read again; version ${before} stays in force (${String(outcome.issues.length)} ${outcome.issues.length === 1 ? 'problem' : 'problems'})`,
+        { 'guardbee.policy_version': constant(before), 'guardbee.exit_code': outcome.exitCode },
+      );
+      for (const issue of outcome.issues) log.error(`policy.${issue.code}`, placed(issue));
+    }
+    await this.#audit?.evidence.note(
+      'reloaded',
+      outcome.ok ? { before, after: outcome.after } : { before, code: outcome.issues[0]?.code ?? 'unknown' },
+      outcome.ok ? {} : { result: 'failed' },
+    );
+    return outcome;
+  }
+
+  /** All of it or nothing: what can fail comes first, and then everything changes in one turn of the loop. */
+  async #goOverTo(read: ReadAgain & { readonly ok: true }): Promise<Reloaded> {
+    const lasting = this.#lasting;
+    const old = this.#inForce;
+    if (lasting === null || old === null || this.draining) throw new TypeError('nothing is in force that could change');
+    const { policy } = read;
+    const fixed = notReloadable(old.policy, read);
+    if (fixed.length > 0) throw new ReloadError(exitCodeFor(fixed), fixed);
+    const tls = await this.#tlsOf(policy, old);
+    const rings = await sessionRings(policy);
+    const prepared = await lasting.state.prepare(policy, lasting.owners);
+    const next = this.#inForceOf(policy, tls, rings, lasting, old);
+    const staying = new Map<Listener, OpenListener>();
+    const opened: OpenListener[] = [];
+    const admin = sameBind(old.policy.admin, policy.admin) ? this.#admin : this.#newAdmin(policy.admin);
+    let adminAddress = this.adminAddress;
+    try {
+      for (const listener of policy.listeners) {
+        const there = this.open.find((one) => isAt(one.listener, listener) && ![...staying.values()].includes(one));
+        if (there === undefined) opened.push(await this.#listen(listener, next, lasting.events));
+        else staying.set(listener, there);
+      }
+      if (admin !== this.#admin)
+        adminAddress = admin === null || policy.admin === null ? null : await adminListening(admin, policy.admin);
+      if (this.#isStopping()) throw new TypeError('guardbee is being stopped');
+    } catch (error) {
+      for (const open of opened) open.destroy();
+      if (admin !== this.#admin) await admin?.close();
+      await prepared.abandon();
+      throw error;
+    }
+    // From here on nothing fails and nothing is waited for.
+    this.settings.installing(policy);
+    prepared.commit();
+    this.#inForce = next;
+    const leaveMs = policy.drainMs;
+    const byName = new Map(opened.map((open) => [open.listener.name, open]));
+    for (const [listener, open] of staying) {
+      open.swap(listener, tls.get(listener.name)?.contexts ?? null, next.around, leaveMs);
+      byName.set(listener.name, open);
+    }
+    const stays = new Set(byName.values());
+    for (const open of this.open) if (!stays.has(open)) this.#leave(open, leaveMs);
+    this.open = policy.listeners.flatMap(({ name }) => byName.get(name) ?? []);
+    this.metrics.policyInstalled(policy);
+    this.#showCertificates();
+    lasting.audit?.policyExchanged(policy.version);
+    this.settings.log.level = policy.log.level;
+    for (const [name, source] of old.jwks) if (next.jwks.get(name) !== source) source.stop();
+    for (const [name, source] of next.jwks) if (old.jwks.get(name) !== source) source.start();
+    this.#watch?.stop();
+    this.#watchExposure();
+    const oldAdmin = this.#admin;
+    this.#admin = admin;
+    this.adminAddress = adminAddress;
+    if (oldAdmin !== admin) void oldAdmin?.close();
+    const refused = await lasting.underway.policyExchanged({
+      decide: (permit, caller, nowMs) => decideAgain(policy, permit, caller, nowMs, next.around.means),
+      graceMs: leaveMs,
+      broke: (error, { requestId }) => {
+        next.around.broke(error, requestId);
+      },
+    });
+    const renewed = [...tls].flatMap(([name, one]) => {
+      const was = old.tls.get(name);
+      return was === undefined || was.digest === one.digest ? [] : [name];
+    });
+    return {
+      ok: true,
+      before: old.policy.version,
+      after: policy.version,
+      changes: changesBetween(old.policy, policy, renewed),
+      warnings: policy.warnings,
+      refused,
+    };
+  }
+
+  /** The listener is in the policy no longer: what is underway there may come to its end. */
+  #leave(open: OpenListener, leaveMs: number): void {
+    this.#leaving.add(open);
+    open.leave();
+    const timer = setTimeout(() => {
+      open.destroy();
+    }, leaveMs).unref();
+    void open.ended.then(() => {
+      clearTimeout(timer);
+      this.#leaving.delete(open);
+    });
+  }
+
+  #isStopping(): boolean {
+    return this.draining;
   }
 
   async stop(): Promise<void> {
     this.draining = true;
     this.#watch?.stop();
-    for (const source of this.#jwks.values()) source.stop();
-    for (const open of this.open) open.destroy();
-    await Promise.all(this.open.map((open) => open.ended));
+    for (const source of this.#inForce?.jwks.values() ?? []) source.stop();
+    for (const open of this.all) open.destroy();
+    await Promise.all(this.all.map((open) => open.ended));
     this.#underway?.stop();
     this.denials.release();
     await this.#shadow?.stop();
@@ -335,42 +597,61 @@ class Parts {
     return new Shadow(shadow, borrowed, findings);
   }
 
-  async #contexts(listener: HttpListener | TcpListener): Promise<SniContexts> {
-    const { policy, log } = this.settings;
-    const { tls } = listener;
-    if (tls === null) throw new TypeError('a listener without TLS has no certificate');
-    const pairs =
-      tls.kind === 'files'
-        ? tls.certificates
-        : await ensureSelfSigned(join(policy.stateDir, 'tls', listener.name), tls.names).then((made) => [
-            { certFile: made.certFile, keyFile: made.keyFile, certPem: made.certPem, key: made.keyPem },
-          ]);
-    const contexts = createSniContexts(pairs, contextOptions(listener));
-    const soonest = new Date(Math.min(...pairs.map((pair) => describeCertificate(pair.certPem).notAfter.getTime())));
-    this.#certificates.set(listener.name, soonest);
-    this.metrics.certificateExpires(listener.name, soonest);
-    const days = Math.floor((soonest.getTime() - Date.now()) / 86_400_000);
-    if (days < 30) {
-      log.warn(
-        'certificate.expiring',
-        `the certificate of listener "${listener.name}" expires in ${String(days)} days`,
-        {
-          'guardbee.listener': constant(listener.name),
-          'guardbee.days_left': days,
-        },
-      );
+  /** Of every listener that has TLS. Contexts of certificates that are the same as before are the same. */
+  async #tlsOf(policy: Policy, before: InForce | null): Promise<InForce['tls']> {
+    const all = new Map<string, ListenerTls>();
+    for (const listener of policy.listeners) {
+      if (listener.type === 'redirect' || listener.tls === null) continue;
+      const { tls, name, clientCertificates } = listener;
+      const pairs =
+        tls.kind === 'files'
+          ? tls.certificates
+          : await ensureSelfSigned(join(policy.stateDir, 'tls', name), tls.names).then((made) => [
+              { certFile: made.certFile, keyFile: made.keyFile, certPem: made.certPem, key: made.keyPem },
+            ]);
+      const judge = clientCertificates === null ? '' : authorityDigest(clientCertificates.authority);
+      const digest = `${digestOfPairs(pairs)} ${judge}`;
+      const known = before?.tls.get(name);
+      if (known?.digest === digest) {
+        all.set(name, known);
+        continue;
+      }
+      const contexts = createSniContexts(pairs, contextOptions(listener));
+      const ends = pairs.map((pair) => describeCertificate(pair.certPem).notAfter.getTime());
+      all.set(name, { contexts, digest, notAfter: new Date(Math.min(...ends)) });
     }
-    return contexts;
+    if (before === null) this.#showCertificates(all);
+    return all;
   }
 
-  /** Begins to fetch the keys that are fetched; listening does not wait for them. */
-  #fetchKeys(): void {
-    const { policy, log } = this.settings;
+  #showCertificates(tls: InForce['tls'] = this.#inForce?.tls ?? new Map()): void {
+    const { log } = this.settings;
+    this.metrics.certificates([...tls].map(([name, { notAfter }]) => [name, notAfter]));
+    for (const [name, { notAfter }] of tls) {
+      const days = Math.floor((notAfter.getTime() - Date.now()) / 86_400_000);
+      if (days >= 30) continue;
+      log.warn('certificate.expiring', `the certificate of listener "${name}" expires in ${String(days)} days`, {
+        'guardbee.listener': constant(name),
+        'guardbee.days_left': days,
+      });
+    }
+  }
+
+  /** Sources of the keys that are fetched; listening does not wait for them. One that was there goes on. */
+  #jwksOf(policy: Policy, before: InForce | null): InForce['jwks'] {
+    const { log } = this.settings;
+    const sources = new Map<string, JwksSource>();
     for (const authenticator of policy.authenticators.values()) {
       if (authenticator.type !== 'jwt' || authenticator.keys.kind !== 'url') continue;
       const { name } = authenticator;
+      const { url } = authenticator.keys;
+      const known = before?.jwks.get(name);
+      if (known?.url === url) {
+        sources.set(name, known);
+        continue;
+      }
       const source = new JwksSource({
-        url: authenticator.keys.url,
+        url,
         onFetched: (fetched) => {
           const fields = { 'guardbee.authenticator': constant(name) };
           if (fetched.ok) {
@@ -383,22 +664,9 @@ class Parts {
           }
         },
       });
-      this.#jwks.set(name, source);
-      source.start();
+      sources.set(name, source);
     }
-    this.metrics.watchJwks(() =>
-      [...this.#jwks].map(([authenticator, { state }]) => ({
-        authenticator,
-        ageSeconds: state.ageSeconds,
-        failures: state.failures,
-      })),
-    );
-  }
-
-  #keysOf({ name, keys }: JwtAuthenticator): KeySource {
-    const source = this.#jwks.get(name);
-    if (keys.kind === 'url' && source !== undefined) return source;
-    return new FileKeys(keys.kind === 'file' ? keys.keys : []);
+    return sources;
   }
 
   #events(sink: ExchangeSink, evidence: Evidence | null): ConnectionEvents {
@@ -480,7 +748,8 @@ class Parts {
   }
 
   #watchExposure(): void {
-    const { policy, log } = this.settings;
+    const { log } = this.settings;
+    const { policy } = this;
     const tell = (all: readonly Exposure[]): void => {
       for (const exposure of all) {
         this.metrics.upstreamExposure(exposure.upstream, exposure.state);
@@ -506,29 +775,22 @@ class Parts {
     tell(this.#watch.start());
   }
 
-  async #openAdmin(): Promise<AddressInfo | null> {
-    const { policy, log } = this.settings;
-    if (policy.admin === null) return null;
-    const { host, port } = policy.admin;
-    const admin = createAdmin({ bind: policy.admin, metrics: this.metrics, readiness: () => this.#readiness(), log });
-    try {
-      const address = await admin.listen();
-      this.#admin = admin;
-      return address;
-    } catch (error) {
-      throw new AddressError('admin', hostPort(host, port), errorCode(error));
-    }
+  #newAdmin(bind: Bind): Admin;
+  #newAdmin(bind: Bind | null): Admin | null;
+  #newAdmin(bind: Bind | null): Admin | null {
+    const { log } = this.settings;
+    return bind === null ? null : createAdmin({ bind, metrics: this.metrics, readiness: () => this.#readiness(), log });
   }
 
   #readiness(): ReadinessReport {
     const exposed = (this.#watch?.current ?? []).filter((one) => one.state === 'exposed');
     const unknown = (this.#watch?.current ?? []).filter((one) => one.state === 'unknown');
-    const accepted = this.settings.policy.upstreamExposure.mode !== 'refuse';
+    const accepted = this.policy.upstreamExposure.mode !== 'refuse';
     const kept = this.#state?.readiness() ?? [];
-    const expired = [...this.#certificates].filter(([, notAfter]) => notAfter.getTime() <= Date.now());
+    const expired = [...(this.#inForce?.tls ?? [])].filter(([, { notAfter }]) => notAfter.getTime() <= Date.now());
     return {
       checks: [
-        { name: 'policy', status: 'ok', detail: constant(`version ${this.settings.policy.version}`) },
+        this.#policyCheck(),
         ...(this.settings.shadow === null ? [] : [shadowCheck(this.settings.shadow)]),
         { name: 'listeners', status: 'ok', detail: constant(`${String(this.open.length)} open`) },
         exposed.length > 0
@@ -551,7 +813,7 @@ class Parts {
         },
         ...kept,
         ...(this.#audit === null ? [] : [this.#audit.readiness()]),
-        ...[...this.#jwks].map(([name, { state }]) => keysCheck(name, state)),
+        ...[...(this.#inForce?.jwks ?? [])].map(([name, { state }]) => keysCheck(name, state)),
         {
           name: 'draining',
           status: this.draining ? 'failed' : 'ok',
@@ -560,6 +822,73 @@ class Parts {
       ],
     };
   }
+
+  /** That the file is wrong is said, and no reason to send requests elsewhere: the last good one is in force. */
+  #policyCheck(): ReadinessCheck {
+    const { version } = this.policy;
+    return this.#reloadFailed === null
+      ? { name: 'policy', status: 'ok', detail: constant(`version ${version}`) }
+      : {
+          name: 'policy',
+          status: 'unknown',
+          detail: this.settings.redactor.redactText(
+            `version ${version} stays in force, the last reload failed: ${this.#reloadFailed}`,
+            512,
+          ),
+        };
+  }
+}
+
+async function adminListening(admin: Admin, bind: Bind): Promise<AddressInfo> {
+  try {
+    return await admin.listen();
+  } catch (error) {
+    throw new AddressError('admin', hostPort(bind.host, bind.port), errorCode(error));
+  }
+}
+
+function sameBind(one: Bind | null, other: Bind | null): boolean {
+  return one?.host === other?.host && one?.port === other?.port;
+}
+
+/** The socket that the one has serves the other as well. Any free port is a listener's by its name alone. */
+function isAt(open: Listener, listener: Listener): boolean {
+  const last = (one: Listener): number => (one.type === 'tcp' ? one.lastPort : one.bind.port);
+  if (!sameBind(open.bind, listener.bind) || last(open) !== last(listener)) return false;
+  return open.bind.port !== 0 || open.name === listener.name;
+}
+
+function keysOf(keys: JwtAuthenticator['keys'], fetched: JwksSource | undefined): KeySource {
+  if (keys.kind === 'url' && fetched !== undefined) return fetched;
+  return new FileKeys(keys.kind === 'file' ? keys.keys : []);
+}
+
+/** What an operator can mend, as issues; null: a bug of ours. */
+function problemOf(
+  error: unknown,
+  policy: Policy,
+): { readonly exitCode: number; readonly issues: readonly Issue[] } | null {
+  if (error instanceof ReloadError) return error;
+  const issue = (code: IssueCode, key = ''): Issue => ({
+    severity: 'error',
+    code,
+    file: policy.file,
+    line: 0,
+    column: 0,
+    key,
+    message: error instanceof Error ? error.message : '',
+  });
+  if (error instanceof AddressError) {
+    const key = error.listener === 'admin' ? 'admin.bind' : `listeners.${error.listener}.bind`;
+    return { exitCode: 5, issues: [issue('address_unavailable', key)] };
+  }
+  if (error instanceof StateError) return { exitCode: 1, issues: [issue('state_unusable')] };
+  if (error instanceof SessionKeyError) return { exitCode: 4, issues: [issue('state_unusable')] };
+  if (error instanceof CertificateError) {
+    const tooOpen = error.code === 'key_too_open' || error.code === 'dir_too_open';
+    return { exitCode: tooOpen ? 4 : 1, issues: [issue('bad_certificate')] };
+  }
+  return null;
 }
 
 function shadowCheck({ version, file }: Policy): ReadinessCheck {

@@ -141,6 +141,11 @@ export class Exchange {
     if (!this.#finished) this.onCut?.(reason);
   }
 
+  /** What it has become, if it is one without an expected end. */
+  get stream(): 'none' | 'sse' | 'ws' {
+    return this.#stream;
+  }
+
   get protocol(): RawHead['protocol'] {
     return this.#raw.protocol;
   }

@@ -22,6 +22,7 @@ export const FAILURES = Object.freeze({
   client_body_too_large: row('client', 413, 'The request body is too large', 'warn'),
   deadline_exceeded: row('client', 504, 'The deadline has passed', 'warn'),
   credential_ended: row('client', 401, 'The credential is no longer valid', 'warn'),
+  access_withdrawn: row('client', 403, 'The policy no longer allows this', 'warn'),
   stream_expired: row('client', 408, 'The stream was open for as long as it may be', 'info'),
   idle_timeout: row('client', 408, 'Nothing was said for too long', 'info'),
   upstream_refused: row('upstream', 502, 'The service behind is not reachable', 'error'),

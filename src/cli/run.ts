@@ -11,10 +11,19 @@ import type { Policy } from '../policy/policy.js';
 import { CertificateError } from '../server/certificate.js';
 import { StateError, StateInUseError } from '../server/state.js';
 import { exposureIssues } from '../server/exposure-issues.js';
+import { type ReadAgain, logWarnings } from '../server/reloading.js';
 import { SessionKeyError } from '../server/session-key.js';
 import { failedTests } from './check.js';
 import { EXIT, ending } from './exit-code.js';
-import { type PolicyOptions, fileSource, namedPolicy, openPolicy, takesPolicy } from './policy-source.js';
+import {
+  type PolicyOptions,
+  type PolicySource,
+  fileSource,
+  namedPolicy,
+  openPolicy,
+  positionOf,
+  takesPolicy,
+} from './policy-source.js';
 import { judgeNode } from './node-line.js';
 import { type Quickstart, QuickstartError, defaultStateDir, prepareQuickstart } from './quickstart.js';
 import type { Voice } from './voice.js';
@@ -52,7 +61,7 @@ export async function run(options: RunOptions, voice: Voice): Promise<number> {
     return EXIT.usage;
   }
   const source = await openPolicy(file, {});
-  return serve(await source.load(), shadow === undefined ? null : await fileSource(shadow).load(), voice, null);
+  return serve(source, shadow === undefined ? null : await fileSource(shadow).load(), voice, null);
 }
 
 async function runQuickstart(options: RunOptions, voice: Voice): Promise<number> {
@@ -65,8 +74,12 @@ async function runQuickstart(options: RunOptions, voice: Voice): Promise<number>
       upstream: options.upstream ?? demo?.url ?? '',
       stateDir: options.stateDir ?? defaultStateDir(process.env),
     });
-    const loaded = await loadPolicyText(quickstart.text, quickstart.policyFile, { env: process.env, now: Date.now() });
-    return await serve(loaded, null, voice, { quickstart, demo: demo !== null });
+    const { text, policyFile } = quickstart;
+    const source = {
+      load: async () => await loadPolicyText(text, policyFile, { env: process.env, now: Date.now() }),
+      text: () => Promise.resolve(text),
+    };
+    return await serve(source, null, voice, { quickstart, demo: demo !== null });
   } catch (error) {
     if (!(error instanceof QuickstartError)) throw error;
     voice.err(error.message);
@@ -76,37 +89,89 @@ async function runQuickstart(options: RunOptions, voice: Voice): Promise<number>
   }
 }
 
+/** What `check` looks at too: the other half of the bind policy, and the policy's own tests. Nothing is listened on for it. */
+function judged(loaded: Loaded): Loaded {
+  if (!loaded.ok) return loaded;
+  const { policy } = loaded;
+  const issues: Issue[] = sortIssues([...exposureIssues(policy), ...failedTests(policy, Date.now())], policy.file);
+  return issues.length === 0 ? loaded : { ok: false, issues };
+}
+
 /** A policy that may be served or tried, or the exit code; then what is wrong has been said. */
 function sound(loaded: Loaded, voice: Voice): Policy | number {
-  if (!loaded.ok) {
-    voice.err(renderIssues(loaded.issues));
-    return exitCodeFor(loaded.issues);
+  const read = judged(loaded);
+  if (read.ok) return read.policy;
+  voice.err(renderIssues(read.issues));
+  return exitCodeFor(read.issues);
+}
+
+async function readAgain(source: Source): Promise<ReadAgain> {
+  const read = judged(await source.load());
+  if (!read.ok) return { ok: false, exitCode: exitCodeFor(read.issues), issues: read.issues };
+  const text = await source.text();
+  return { ok: true, policy: read.policy, locate: (path) => (text === null ? null : positionOf(text, path)) };
+}
+
+type Source = Pick<PolicySource, 'load' | 'text'>;
+
+/** Digests of credentials that are no longer in the policy, and that somebody may still show. */
+const MOST_FORMER = 100_000;
+
+/** What the log never shows. */
+class KnownCredentials {
+  readonly #digests = new Set<string>();
+
+  constructor(policies: readonly Policy[]) {
+    for (const policy of policies) this.add(policy);
   }
-  const { policy } = loaded;
-  // What `check` looks at too: the other half of the bind policy, and the policy's own tests. Nothing is listened on yet.
-  const more: Issue[] = sortIssues([...exposureIssues(policy), ...failedTests(policy, Date.now())], policy.file);
-  if (more.length === 0) return policy;
-  voice.err(renderIssues(more));
-  return exitCodeFor(more);
+
+  has(digest: string): boolean {
+    return this.#digests.has(digest);
+  }
+
+  add(policy: Policy): void {
+    const now = knownDigests(policy);
+    for (const digest of now) {
+      // The last ones are those that there are.
+      this.#digests.delete(digest);
+      this.#digests.add(digest);
+    }
+    for (const digest of this.#digests) {
+      if (this.#digests.size <= now.size + MOST_FORMER) break;
+      this.#digests.delete(digest);
+    }
+  }
 }
 
 /** @param tried the policy that is tried beside it; null: none is */
 async function serve(
-  loaded: Loaded,
+  source: Source,
   tried: Loaded | null,
   voice: Voice,
   hints: { readonly quickstart: Quickstart; readonly demo: boolean } | null,
 ): Promise<number> {
-  const policy = sound(loaded, voice);
+  const policy = sound(await source.load(), voice);
   if (typeof policy === 'number') return policy;
   const shadow = tried === null ? null : sound(tried, voice);
   if (typeof shadow === 'number') return shadow;
-  const known = new Set([policy, shadow].flatMap((one) => (one === null ? [] : [...knownDigests(one)])));
+  const known = new KnownCredentials([policy, shadow].filter((one) => one !== null));
   const redactor = new Redactor({ knowsDigest: (digest) => known.has(digest) });
   const log = createLog(policy.log, redactor);
   const ended = endOfProcess(log);
   try {
-    const app = await App.start({ policy, shadow, log, redactor });
+    const app = await App.start({
+      policy,
+      shadow,
+      log,
+      redactor,
+      readAgain: async () => await readAgain(source),
+      installing: (next) => {
+        known.add(next);
+        // A former credential of the shadow's is one of its still.
+        if (shadow !== null) known.add(shadow);
+        redactor.digestsChanged();
+      },
+    });
     announce(app, policy, shadow, log);
     if (hints !== null) voice.err(hintLines(app, hints.quickstart, hints.demo));
     return await ended.drained(app);
@@ -147,12 +212,7 @@ function addressHint(quickstart: boolean): string {
 
 /** Said once at every start: what is served, and everything about the policy that somebody should see again. */
 function announce(app: App, policy: Policy, shadow: Policy | null, log: Log): void {
-  for (const warning of [...policy.warnings, ...(shadow?.warnings ?? [])]) {
-    log.warn(
-      `policy.${warning.code}`,
-      `${warning.file}:${String(warning.line)}:${String(warning.column)} ${warning.key}: ${warning.message}`,
-    );
-  }
+  logWarnings([...policy.warnings, ...(shadow?.warnings ?? [])], log);
   if (shadow !== null) announceShadow(shadow, policy, log);
   const node = judgeNode(process.versions.node, Date.now());
   if (node.status !== 'ok')
@@ -225,7 +285,7 @@ interface End {
   forget(): void;
 }
 
-/** SIGTERM and SIGINT drain; the second one ends at once; SIGUSR1 reopens the log file. */
+/** SIGTERM and SIGINT drain; the second one ends at once; SIGHUP reloads; SIGUSR1 reopens the log file. */
 function endOfProcess(log: Log): End {
   let signals = 0;
   let first = (): void => undefined;
@@ -246,11 +306,17 @@ function endOfProcess(log: Log): End {
     log.reopen();
     log.info('log.reopened', 'log reopened');
   };
+  let running: App | null = null;
+  let hungUp = false;
+  const reload = (app: App): void => {
+    app.reload().catch((error: unknown) => {
+      log.error('policy.reload_broke', 'a reload failed inside guardbee', log.errorFields(error));
+    });
+  };
   const onHangup = (): void => {
-    log.warn(
-      'signal',
-      'SIGHUP changes nothing: this version reads its policy at the start; restart it to apply a change',
-    );
+    if (signals > 0) return;
+    if (running === null) hungUp = true;
+    else reload(running);
   };
   process.on('SIGTERM', onSignal);
   process.on('SIGINT', onSignal);
@@ -259,6 +325,9 @@ function endOfProcess(log: Log): End {
   process.on('SIGHUP', onHangup);
   return {
     drained: async (app) => {
+      running = app;
+      // Sent while it was starting, after a change that it may have read already or not.
+      if (hungUp) reload(app);
       await asked;
       const drained = await Promise.race([app.drain(), askedAgain.then(() => null)]);
       if (drained !== true) await app.stop();

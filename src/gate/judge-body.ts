@@ -22,12 +22,15 @@ const JUDGED = Symbol('judged');
 class SoundBody {
   /** The rules that it was judged by. */
   readonly rules: JsonRules;
+  /** What it asks for, in a word of the policy; null where the rules tell nothing apart by that. */
+  readonly operation: string | null;
   readonly length: number;
   #held: Held | null;
 
-  constructor(by: typeof JUDGED, rules: JsonRules, held: Held) {
+  constructor(by: typeof JUDGED, rules: JsonRules, operation: string | null, held: Held) {
     if (by !== JUDGED) throw new TypeError('only judgeBody makes judged bodies');
     this.rules = rules;
+    this.operation = operation;
     this.length = held.bytes.length;
     this.#held = held;
   }
@@ -91,11 +94,13 @@ export function judgeBody(held: Held, rules: JsonRules, identity: Identity): Jud
   const looksInside = rules.byValue !== null || rules.checks.length > 0;
   if (looksInside && !isObject(json.value)) return no('body_malformed');
 
+  let operation: string | null = null;
   if (rules.byValue !== null) {
     const { pointer, permissions } = rules.byValue;
     const said = visitPointer(json.value, pointer, (found): DenialReason | 'granted' => {
       const anyOf = typeof found === 'string' ? permissions.get(found) : undefined;
-      if (anyOf === undefined) return 'operation_unknown';
+      if (typeof found !== 'string' || anyOf === undefined) return 'operation_unknown';
+      operation = found;
       return anyOf.some((name) => identity.grants.has(name)) ? 'granted' : 'permission_missing';
     });
     if (said === 'ambiguous') return no('body_ambiguous');
@@ -109,5 +114,5 @@ export function judgeBody(held: Held, rules: JsonRules, identity: Identity): Jud
     if (rule === 'ambiguous') return no('body_ambiguous');
     if (rule !== null) return no('field_invalid', { place: 'body', name, rule });
   }
-  return { ok: true, body: new SoundBody(JUDGED, rules, held) };
+  return { ok: true, body: new SoundBody(JUDGED, rules, operation, held) };
 }

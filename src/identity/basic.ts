@@ -158,6 +158,13 @@ function identityOf(authenticator: BasicAuthenticator, user: BasicUser): Identit
   return identity;
 }
 
+/** Whoever proved to be this user, by one reading of the file, still does by another; null: not without being asked again. */
+export function stillUser(now: BasicAuthenticator, before: BasicAuthenticator, { name }: Identity): Identity | null {
+  const user = now.users.get(name);
+  const was = before.users.get(name);
+  return user !== undefined && user.hash.reveal() === was?.hash.reveal() ? identityOf(now, user) : null;
+}
+
 /** Digests that were seen lately; the one seen longest ago makes room. */
 class Remembered {
   readonly #untilMs = new Map<string, number>();

@@ -20,6 +20,8 @@ export interface Caller {
 export interface ClientCertificate extends CertificateNames {
   /** Its chain leads to the listener's CA, it is in date, and no list revokes it: OpenSSL's word. */
   readonly verified: boolean;
+  /** Whose word that is: digest of the authorities and lists of the handshake. Others have not been asked. */
+  readonly judgedBy: string;
   /** SHA-256 of the certificate, 64 lowercase hex digits. */
   readonly sha256: string;
   /** Epoch milliseconds: when it, or the first certificate above it, ends. */

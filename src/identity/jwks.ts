@@ -193,6 +193,10 @@ export class JwksSource implements KeySource {
     this.#ticks = settings.ticks ?? (() => performance.now());
   }
 
+  get url(): string {
+    return this.#settings.url;
+  }
+
   /** Begins to fetch, and goes on doing so now and then. Nothing waits for it. */
   start(): void {
     void this.#refresh();

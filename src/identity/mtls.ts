@@ -1,3 +1,4 @@
+import { authorityDigest } from '../policy/client-authority.js';
 import type { Holder, MtlsAuthenticator } from '../policy/policy.js';
 import type { ClientCertificate } from './caller.js';
 import type { Identity } from './identity.js';
@@ -19,6 +20,9 @@ export function proveCertificate(
   nowMs: number,
 ): Proof {
   if (!certificate.verified) return { ok: false, reason: 'credential_invalid' };
+  // A connection outlives the policy that it began with; what other authorities or lists say of it nobody has asked.
+  if (certificate.judgedBy !== authorityDigest(authenticator.authority))
+    return { ok: false, reason: 'credential_invalid' };
   if (nowMs >= certificate.notAfterMs) return { ok: false, reason: 'credential_expired' };
   const identity = identityOf(authenticator, certificate);
   return identity === 'nobody' ? { ok: false, reason: 'credential_invalid' } : { ok: true, identity };

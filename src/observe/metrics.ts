@@ -147,6 +147,9 @@ export class Metrics {
     ['upstream'],
   );
   #policyVersion = '';
+  readonly #reloads = { ok: 0, failed: 0 };
+  #lastReloadOk = true;
+  #loadedAtSeconds = Date.now() / 1000;
   #revocationStores: () => ReadonlyMap<string, RevocationStoreStatus> = () => new Map();
   /** Null: nothing is shared. */
   #sharedLimitsUp: () => boolean | null = () => null;
@@ -261,8 +264,17 @@ export class Metrics {
     this.#upstream(upstream).exposed = state === 'unknown' ? Number.NaN : state === 'exposed' ? 1 : 0;
   }
 
-  certificateExpires(listener: string, notAfter: Date): void {
-    this.#listener(listener).certificateNotAfter = notAfter.getTime() / 1000;
+  /** Of every listener that has one, by its name. */
+  certificates(all: Iterable<readonly [listener: string, notAfter: Date]>): void {
+    for (const one of this.#listeners.values()) one.certificateNotAfter = null;
+    for (const [listener, notAfter] of all) this.#listener(listener).certificateNotAfter = notAfter.getTime() / 1000;
+  }
+
+  /** @param atMs epoch milliseconds */
+  reloaded(ok: boolean, atMs: number): void {
+    this.#reloads[ok ? 'ok' : 'failed']++;
+    this.#lastReloadOk = ok;
+    if (ok) this.#loadedAtSeconds = atMs / 1000;
   }
 
   /** @param read asked at every scrape */
@@ -544,6 +556,25 @@ export class Metrics {
       },
     );
     if (this.#audit !== null) registerAudit(into, this.#audit);
+    into.counter('reloads_total', 'Times that the policy was read again, and what came of it.', ['result'], (put) => {
+      for (const result of ['ok', 'failed'] as const) put([result], this.#reloads[result]);
+    });
+    into.gauge(
+      'reload_last_success_timestamp_seconds',
+      'When the policy in force was read, in seconds since 1970.',
+      [],
+      (put) => {
+        put([], this.#loadedAtSeconds);
+      },
+    );
+    into.gauge(
+      'reload_last_successful',
+      '1 if the last reload went well or there was none, 0 if the policy from before stays in force.',
+      [],
+      (put) => {
+        put([], this.#lastReloadOk ? 1 : 0);
+      },
+    );
     into.gauge('policy_info', 'The policy in force.', ['version'], (put) => {
       put([this.#policyVersion], 1);
     });

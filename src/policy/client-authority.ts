@@ -1,6 +1,7 @@
 /** The files of a `type: mtls` authenticator: the authorities whose word is taken, and what they have revoked. */
 import { X509Certificate } from 'node:crypto';
 import { createSecureContext } from 'node:tls';
+import { sha256Hex } from '../secret/digest.js';
 import { isSignedBy, readRevocationList } from './revocation-list.js';
 import type { RevocationList } from './revocation-list.js';
 
@@ -16,6 +17,19 @@ export interface ClientAuthority {
   readonly crlPems: readonly string[];
   /** An authority in the file is trusted by itself, though its own issuer is not there. */
   readonly partialChain: boolean;
+}
+
+const digests = new WeakMap<ClientAuthority, string>();
+
+/** The same for all that judge certificates alike: 64 hex digits. */
+export function authorityDigest(authority: ClientAuthority): string {
+  let digest = digests.get(authority);
+  if (digest === undefined) {
+    const { caPem, crlPems, partialChain } = authority;
+    digest = sha256Hex(JSON.stringify([caPem, crlPems, partialChain]));
+    digests.set(authority, digest);
+  }
+  return digest;
 }
 
 export interface AuthorityProblem {

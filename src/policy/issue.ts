@@ -78,6 +78,10 @@ export const ISSUES = Object.freeze({
   upstream_not_loopback: 'bind',
   upstream_exposed: 'bind',
   upstream_is_listener: 'bind',
+  // Of a reload.
+  not_reloadable: 'policy',
+  address_unavailable: 'policy',
+  state_unusable: 'policy',
   secret_missing: 'secret',
   secret_empty: 'secret',
   secret_too_open: 'secret',

@@ -79,6 +79,11 @@ export class Audit {
     return new Audit(trail, new Evidence(recording, redactor, settings.onFailure), delivery, settings, log);
   }
 
+  /** Records are made under another policy from here on. */
+  policyExchanged(version: string): void {
+    this.#trail.policy = version;
+  }
+
   get figures(): AuditFigures {
     const trail = this.#trail;
     const at = trail.head === null ? null : Date.parse(trail.head.time) / 1000;

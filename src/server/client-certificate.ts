@@ -8,6 +8,7 @@ import type { X509Certificate } from 'node:crypto';
 import type { SecureContextOptions, TLSSocket } from 'node:tls';
 import type { ClientCertificate } from '../identity/caller.js';
 import { canonicalCommonName, canonicalDns, canonicalEmail, canonicalUri } from '../policy/certificate-name.js';
+import { type ClientAuthority, authorityDigest } from '../policy/client-authority.js';
 import type { MtlsAuthenticator } from '../policy/policy.js';
 
 /**
@@ -44,8 +45,12 @@ export type ShownCertificate =
 /** Certificates in a chain; OpenSSL itself stops at 100. */
 const LONGEST_CHAIN = 16;
 
-/** Reads what the client showed, once its handshake is done. Never throws: what cannot be read is not verified. */
-export function readClientCertificate(socket: TLSSocket): ShownCertificate {
+/**
+ * Reads what the client showed, once its handshake is done. Never throws: what cannot be read is not verified.
+ *
+ * @param authority that the handshake was told of
+ */
+export function readClientCertificate(socket: TLSSocket, authority: ClientAuthority): ShownCertificate {
   const leaf = socket.getPeerX509Certificate();
   if (leaf === undefined) return { kind: 'none' };
   const notAfterMs = earliestEnd(leaf);
@@ -58,6 +63,7 @@ export function readClientCertificate(socket: TLSSocket): ShownCertificate {
     refusal: verified ? null : refusalOf(socket, resumed),
     certificate: {
       verified,
+      judgedBy: authorityDigest(authority),
       sha256: createHash('sha256').update(leaf.raw).digest('hex'),
       ...(names ?? NAMELESS),
       notAfterMs: notAfterMs ?? -Infinity,

@@ -10,11 +10,12 @@ const UNCOUNTED = '';
  * all clients come from its address, so trusted ones are exempt. As many entries as there are addresses connected.
  */
 export class ConnectionsPerAddress {
-  readonly #listener: Listener;
+  /** Another one after a reload; what is open was counted all the same. */
+  listener: Listener;
   readonly #open = new Map<string, number>();
 
   constructor(listener: Listener) {
-    this.#listener = listener;
+    this.listener = listener;
   }
 
   get size(): number {
@@ -23,9 +24,9 @@ export class ConnectionsPerAddress {
 
   /** Null: there are too many. What is returned is given back when the connection is closed. */
   take(peer: Pick<Caller, 'address' | 'text'>): string | null {
-    const { limits } = this.#listener;
+    const { limits } = this.listener;
     if (limits.connectionsPerAddress === null) return UNCOUNTED;
-    if (this.#listener.type !== 'redirect' && this.#listener.trustedProxies.has(peer.address)) return UNCOUNTED;
+    if (this.listener.type !== 'redirect' && this.listener.trustedProxies.has(peer.address)) return UNCOUNTED;
     const place = addressGroup(peer.text);
     const open = this.#open.get(place) ?? 0;
     if (open >= limits.connectionsPerAddress) return null;

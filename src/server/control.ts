@@ -14,6 +14,8 @@ export const CONTROL_SOCKET = 'control.sock';
 const LONGEST_REQUEST = 64 * 1024;
 const LONGEST_ANSWER = 4 * 1024 * 1024;
 const PATIENCE_MS = 5000;
+/** Reads a policy and all that it names, and runs its tests. */
+export const RELOAD_PATIENCE_MS = 120_000;
 
 export type ControlAnswer = { readonly ok: true; readonly [key: string]: unknown } | ControlFailure;
 
@@ -59,6 +61,8 @@ function serve(socket: Socket, handler: ControlHandler): void {
   readLine(socket, LONGEST_REQUEST)
     .then(async (line) => {
       const request = line === null ? null : parseObject(line);
+      // Whoever has asked waits for as long as it takes, and no longer than that.
+      socket.setTimeout(RELOAD_PATIENCE_MS);
       const answer: ControlAnswer =
         request === null ? { ok: false, error: 'this is no request' } : await handler(request);
       socket.end(`${JSON.stringify(answer)}\n`);

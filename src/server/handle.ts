@@ -27,6 +27,8 @@ export interface Surroundings {
   readonly means: Means;
   /** What is underway and may lose its right to be. */
   readonly open: OpenExchanges;
+  /** Of the policy that all this belongs to, as `open` counts them. */
+  readonly generation: number;
   /** Answers below `/.guardbee/` where a listener has sessions; may be left out where none has. */
   readonly sessionPages?: SessionPages;
   /** Decides everything a second time, to no effect; left out where nothing is tried. */
@@ -117,8 +119,8 @@ export function handle(
     }
     const decision = decide(listener, read.message, caller, exchange.startedAtMs, exchange, around.means);
     // A credential seen before is decided in the same turn; only what must be found out makes a request wait.
-    if (decision instanceof Promise) settleLate(exchange, decision, upgrading, around);
-    else settle(exchange, decision, upgrading, around);
+    if (decision instanceof Promise) settleLate(exchange, decision, caller, upgrading, around);
+    else settle(exchange, decision, caller, upgrading, around);
   } catch (error) {
     fail(exchange, error, around);
   }
@@ -127,13 +129,14 @@ export function handle(
 function settleLate(
   exchange: Exchange,
   pending: Promise<Decision>,
+  caller: Caller,
   upgrading: UpgradingClient | null,
   around: Surroundings,
 ): void {
   pending
     .then((decision) => {
       if (!exchange.finished) {
-        settle(exchange, stillGood(decision, around), upgrading, around);
+        settle(exchange, stillGood(decision, around), caller, upgrading, around);
         return;
       }
       around.shadow?.settled(exchange, decision);
@@ -164,7 +167,13 @@ function stillGood(decision: Decision, around: Surroundings): Decision {
   };
 }
 
-function settle(exchange: Exchange, decision: Decision, upgrading: UpgradingClient | null, around: Surroundings): void {
+function settle(
+  exchange: Exchange,
+  decision: Decision,
+  caller: Caller,
+  upgrading: UpgradingClient | null,
+  around: Surroundings,
+): void {
   exchange.decided(decision);
   around.shadow?.settled(exchange, decision);
   if (!decision.allow) {
@@ -175,13 +184,13 @@ function settle(exchange: Exchange, decision: Decision, upgrading: UpgradingClie
   }
   const { witness } = around;
   if (witness === null) {
-    goOn(exchange, decision, upgrading, around);
+    goOn(exchange, decision, caller, upgrading, around);
     return;
   }
   const unsafe = isUnsafe(decision);
   const recorded = witness.before(exchange.soFar, unsafe);
   if (unsafe) exchange.recorded();
-  if (recorded === true) goOn(exchange, decision, upgrading, around);
+  if (recorded === true) goOn(exchange, decision, caller, upgrading, around);
   else if (recorded === false) respond.denial(exchange, 'audit_unavailable', []);
   else {
     recorded
@@ -190,7 +199,7 @@ function settle(exchange: Exchange, decision: Decision, upgrading: UpgradingClie
         if (exchange.finished) return;
         const still = stillGood(decision, around);
         if (!written) respond.denial(exchange, 'audit_unavailable', []);
-        else if (still.allow) goOn(exchange, still, upgrading, around);
+        else if (still.allow) goOn(exchange, still, caller, upgrading, around);
         else respond.denial(exchange, still.reason, still.route?.authenticators ?? []);
       })
       .catch((error: unknown) => {
@@ -205,8 +214,14 @@ function isUnsafe({ admission, route }: Permit): boolean {
   return !route.safe || webSocket !== null || !(method === 'GET' || method === 'HEAD' || method === 'OPTIONS');
 }
 
-function goOn(exchange: Exchange, decision: Permit, upgrading: UpgradingClient | null, around: Surroundings): void {
-  if (decision.identity !== null) around.open.add(exchange, decision.identity);
+function goOn(
+  exchange: Exchange,
+  decision: Permit,
+  caller: Caller,
+  upgrading: UpgradingClient | null,
+  around: Surroundings,
+): void {
+  around.open.add(exchange, decision, caller, around.generation);
   if (upgrading === null) forward(exchange, decision, around.upstreams, respond, around.means.owners);
   else tunnel(exchange, decision, upgrading, around.upstreams, respond);
 }

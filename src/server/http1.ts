@@ -3,12 +3,13 @@ import type { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import type { DenialReason } from '../denial.js';
 import type { RawHead } from '../http/message.js';
-import type { HttpListener, ListenerLimits, ListenerTimeouts } from '../policy/policy.js';
+import type { ListenerLimits, ListenerTimeouts } from '../policy/policy.js';
 import type { UpgradingClient } from '../proxy/tunnel.js';
 import type { Caller } from '../identity/caller.js';
-import { type Surroundings, handle } from './handle.js';
+import { handle } from './handle.js';
 import { Http1Answer } from './http1-answer.js';
 import { denialAnswer } from './respond.js';
+import type { HttpTerms } from './terms.js';
 
 /** Requests a client may send ahead of the answers on one connection (RFC 9112 §9.3.2). */
 const MOST_PIPELINED = 32;
@@ -57,14 +58,12 @@ export interface Http1Server {
   busy(socket: Duplex): boolean;
 }
 
-/** HTTP/1.1 and 1.0 for one listener. Connections are handed to it with `emit('connection', socket)`. */
-export function http1Server(
-  listener: HttpListener,
-  scheme: 'http' | 'https',
-  around: Surroundings,
-  hooks: Http1Hooks,
-): Http1Server {
-  const server = bareHttp1Server(listener.limits, listener.timeouts);
+/**
+ * HTTP/1.1 and 1.0 for one listener. Connections are handed to it with `emit('connection', socket)`; limits and timeouts
+ * are those of the listener as it is now.
+ */
+export function http1Server(terms: HttpTerms, scheme: 'http' | 'https', hooks: Http1Hooks): Http1Server {
+  const server = bareHttp1Server(terms.listener.limits, terms.listener.timeouts);
   const turns = new WeakMap<Duplex, (() => void)[]>();
   /** The latest answer on a connection. */
   const answers = new WeakMap<Duplex, Http1Answer>();
@@ -103,11 +102,11 @@ export function http1Server(
       }
       turns.delete(socket);
       // This answer may have begun before the drain did, and then promised to keep the connection.
-      if (around.draining()) socket.destroySoon();
+      if (terms.around.draining()) socket.destroySoon();
     });
     answers.set(socket, answer);
-    if (around.draining()) response.shouldKeepAlive = false;
-    handle(listener, rawHead(request, scheme), peer, answer, null, around);
+    if (terms.around.draining() || terms.outdated(peer)) response.shouldKeepAlive = false;
+    handle(terms.listener, rawHead(request, scheme), peer, answer, null, terms.around);
   };
 
   server.on('request', ask);
@@ -122,7 +121,7 @@ export function http1Server(
     }
     upgraded.add(socket);
     const client = new Http1Upgrade(request, socket, head);
-    handle(listener, rawHead(request, scheme), peer, client.answer, client, around);
+    handle(terms.listener, rawHead(request, scheme), peer, client.answer, client, terms.around);
   });
   server.on('connect', (request: IncomingMessage, socket: Duplex) => {
     // Refused by the same reading as everything else: CONNECT is not among the methods.
@@ -132,7 +131,7 @@ export function http1Server(
       return;
     }
     const client = new Http1Upgrade(request, socket, Buffer.alloc(0));
-    handle(listener, rawHead(request, scheme), peer, client.answer, client, around);
+    handle(terms.listener, rawHead(request, scheme), peer, client.answer, client, terms.around);
   });
   server.on('clientError', (error: NodeJS.ErrnoException, socket: Duplex) => {
     const busy = turns.has(socket);

@@ -7,11 +7,11 @@ import {
 } from 'node:http2';
 import type { Socket } from 'node:net';
 import type { RawHead } from '../http/message.js';
-import type { HttpListener } from '../policy/policy.js';
 import type { Caller } from '../identity/caller.js';
-import { type Surroundings, handle } from './handle.js';
+import { handle } from './handle.js';
 import { Http2Answer } from './http2-answer.js';
 import { Http2Pulse } from './http2-pulse.js';
+import type { HttpTerms } from './terms.js';
 
 /** Streams one client may have open at once on a connection (RFC 9113 §5.1.2 asks for at least 100). */
 const MOST_STREAMS = 100;
@@ -33,15 +33,16 @@ export interface Http2Speaker {
 }
 
 /** HTTP/2 for one listener. */
-export function http2Server(listener: HttpListener, around: Surroundings, hooks: Http2Hooks): Http2Speaker {
+export function http2Server(terms: HttpTerms, hooks: Http2Hooks): Http2Speaker {
+  const { limits, timeouts } = terms.listener;
   const server = createServer({
-    maxHeaderListPairs: listener.limits.headFields * 2 + 32,
+    maxHeaderListPairs: limits.headFields * 2 + 32,
     maxSendHeaderBlockLength: 1024 * 1024,
     settings: {
       enablePush: false,
       maxConcurrentStreams: MOST_STREAMS,
       // RFC 9113 counts 32 bytes more for each field; ours is the limit that answers, this one resets.
-      maxHeaderListSize: listener.limits.headBytes + 32 * (listener.limits.headFields + 32) + 4096,
+      maxHeaderListSize: limits.headBytes + 32 * (limits.headFields + 32) + 4096,
     },
     maxSessionInvalidFrames: 100,
     maxSessionRejectedStreams: 100,
@@ -52,7 +53,7 @@ export function http2Server(listener: HttpListener, around: Surroundings, hooks:
   let arriving: Caller | null = null;
   server.on('session', (session: ServerHttp2Session) => {
     if (arriving !== null) peers.set(session, arriving);
-    superviseSession(session, listener.timeouts.keepAliveMs);
+    superviseSession(session, timeouts.keepAliveMs);
     hooks.sessionOpened(session);
   });
   server.on('sessionError', () => undefined);
@@ -67,7 +68,7 @@ export function http2Server(listener: HttpListener, around: Surroundings, hooks:
         answer.abort();
         return;
       }
-      handle(listener, head, peer, answer, null, around);
+      handle(terms.listener, head, peer, answer, null, terms.around);
     },
   );
   return {

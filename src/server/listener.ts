@@ -8,6 +8,7 @@ import type { DenialReason } from '../denial.js';
 import { peerAllowed } from '../gate/admit.js';
 import { formatAddress, parsePeerAddress } from '../net/address.js';
 import type { ProxiedConnection } from '../net/proxy-protocol.js';
+import { authorityDigest } from '../policy/client-authority.js';
 import type { HttpListener, Listener, RedirectListener, TcpListener } from '../policy/policy.js';
 import type { SniContexts } from './certificate.js';
 import { clientCertificateOptions, readClientCertificate } from './client-certificate.js';
@@ -19,6 +20,7 @@ import { http2Server } from './http2.js';
 import { ProxyHeaders } from './proxy-headers.js';
 import { redirectServer } from './redirect.js';
 import { speakTcp } from './tcp.js';
+import type { HttpTerms, Terms } from './terms.js';
 
 /** Who was refused, as far as it is known. */
 export interface Refused {
@@ -51,11 +53,21 @@ export interface ConnectionEvents {
 }
 
 export interface OpenListener {
+  /** As the policy in force has it. */
   readonly listener: Listener;
   /** Of its first port. */
   readonly address: AddressInfo;
+  /**
+   * Serves by another policy from here on, on the same ports: new handshakes get its certificates, new requests its rules.
+   * What is underway goes on as it began, but for tcp sessions that the new listener refuses: those end.
+   *
+   * @param leaveMs how long connections may go on that the new listener could not have (another type, TLS or none)
+   */
+  swap(listener: Listener, tls: SniContexts | null, around: Surroundings, leaveMs: number): void;
   /** Takes no new connections and closes those with nothing to do. */
   drain(): void;
+  /** The same, where the process goes on without it: what is still asked on its connections is refused. */
+  leave(): void;
   /** Resolves when the last connection is gone. */
   readonly ended: Promise<void>;
   /** Closes whatever is left. */
@@ -84,103 +96,10 @@ export async function openListener(
   around: Surroundings,
   events: ConnectionEvents,
 ): Promise<OpenListener> {
-  const callers = new WeakMap<Duplex, Caller>();
-  const scheme = tls === null ? 'http' : 'https';
-  const hooks: Http1Hooks = {
-    peerOf: (socket) => callers.get(socket) ?? null,
-    unreadable: (peer, at, reason, requestId, send) => {
-      events.unreadable(listener.name, peer, at, reason, requestId, send);
-    },
-  };
-  const speaker = speakerOf(listener, scheme, around, events, hooks);
-  const accept = (socket: Socket, caller: Caller, nth: number): void => {
-    callers.set(socket, caller);
-    speaker.accept(socket, caller, nth);
-  };
-
-  const sockets = new Set<Socket>();
-  const perAddress = new ConnectionsPerAddress(listener);
-  const headers = listener.type !== 'redirect' && listener.proxyProtocol ? new ProxyHeaders(listener) : null;
-  const secure = tls === null || listener.type === 'redirect' ? null : secureServer(listener, tls, events);
-  secure?.on('secureConnection', (socket) => {
-    const certificate = certificateOf(socket, listener, events);
-    const caller = callerAt(socket, certificate, headers?.proxied(socket) ?? null);
-    socket.allowHalfOpen = true;
-    if (caller === null) socket.destroy();
-    else accept(socket, caller, nthPort(listener, socket));
-  });
-  const begin = (socket: Socket, caller: Caller, nth: number): void => {
-    if (secure === null) {
-      accept(socket, caller, nth);
-      return;
-    }
-    // Who leaves in the middle of the handshake has left: half open, the socket would wait for the time-out, and so
-    // would a drain. What TLS makes of this socket takes the setting over.
-    socket.allowHalfOpen = false;
-    secure.emit('connection', socket);
-  };
-  const refuse = (socket: Socket, reason: DenialReason, peer: string | null, who?: Refused): void => {
-    events.refused(listener.name, reason, peer, who);
-    socket.on('error', () => undefined);
-    socket.resetAndDestroy();
-  };
-  /** Counts it among those of its address until it is closed. */
-  const counted = (socket: Socket, from: Pick<Caller, 'address' | 'text'>): boolean => {
-    const place = perAddress.take(from);
-    if (place === null) return false;
-    socket.once('close', () => {
-      perAddress.giveBack(place);
-    });
-    return true;
-  };
-  const connected = (socket: Socket, nth: number): void => {
-    const peer = callerAt(socket, null, null);
-    // It has left already, as those do who only look whether we are there.
-    if (peer === null) {
-      socket.on('error', () => undefined);
-      socket.destroy();
-      return;
-    }
-    // Before TLS costs anything. A stranger is told nothing, not even that there is TLS.
-    if (!peerAllowed(listener, peer.address)) {
-      refuse(socket, 'address_denied', peer.text);
-      return;
-    }
-    // The system counts for each port by itself.
-    if (sockets.size >= listener.limits.connections) {
-      refuse(socket, 'connections_exhausted', peer.text);
-      return;
-    }
-    if (!counted(socket, peer)) {
-      refuse(socket, 'connections_per_address_exhausted', peer.text);
-      return;
-    }
-    events.opened(listener.name);
-    sockets.add(socket);
-    socket.once('close', () => {
-      sockets.delete(socket);
-      events.closed(listener.name);
-    });
-    if (headers?.expectsOf(peer.address) !== true) {
-      begin(socket, peer, nth);
-      return;
-    }
-    headers.read(socket, (read) => {
-      if (!read.ok) {
-        refuse(socket, read.reason, peer.text);
-        return;
-      }
-      const { proxied } = read;
-      const source = proxied?.source.address ?? null;
-      const from = source === null ? null : { address: source, text: formatAddress(source) };
-      if (from !== null && !counted(socket, from)) {
-        refuse(socket, 'connections_per_address_exhausted', peer.text, { client: from.text, identity: null });
-        return;
-      }
-      begin(socket, { ...peer, proxied }, nth);
-    });
-  };
-
+  const shared: Shared = { events, perAddress: new ConnectionsPerAddress(listener), sockets: new Set() };
+  let current = new Entrance(listener, tls, around, shared);
+  /** Of policies before this one, with connections that the listener could not have now. */
+  const leaving = new Set<Entrance>();
   const fronts: Server[] = [];
   const close = (): void => {
     for (const front of fronts) front.close();
@@ -191,10 +110,10 @@ export async function openListener(
     const front = createServer({ allowHalfOpen: true, noDelay: true, keepAlive: true, keepAliveInitialDelay: 60_000 });
     front.maxConnections = listener.limits.connections;
     front.on('drop', (data) => {
-      events.refused(listener.name, 'connections_exhausted', data?.remoteAddress ?? null);
+      events.refused(current.listener.name, 'connections_exhausted', data?.remoteAddress ?? null);
     });
     front.on('connection', (socket: Socket) => {
-      connected(socket, nth);
+      current.connected(socket, nth);
     });
     try {
       await listen(front, host, port + nth);
@@ -206,46 +125,296 @@ export async function openListener(
   }
   const ended = Promise.all(fronts.map((front) => once(front, 'close'))).then(() => undefined);
   return {
-    listener,
+    get listener() {
+      return current.listener;
+    },
     address: fronts[0]?.address() as AddressInfo,
+    swap: (next, contexts, surroundings, leaveMs) => {
+      shared.perAddress.listener = next;
+      for (const front of fronts) front.maxConnections = next.limits.connections;
+      if (current.becomes(next, contexts, surroundings)) return;
+      const old = current;
+      current = new Entrance(next, contexts, surroundings, shared);
+      leaving.add(old);
+      old.leave(leaveMs, () => {
+        leaving.delete(old);
+      });
+    },
     drain: () => {
       close();
-      headers?.stop();
-      speaker.drain();
+      current.drain();
+    },
+    leave: () => {
+      close();
+      current.refuseNew();
     },
     ended,
     destroy: () => {
       close();
-      // Those that can say why they end do so before their sockets go.
-      if (listener.type === 'tcp') speaker.stop();
-      for (const socket of sockets) socket.destroy();
-      speaker.stop();
+      for (const entrance of [current, ...leaving]) entrance.destroy();
     },
   };
+}
+
+/** Of one open listener, whatever policy it serves by. */
+interface Shared {
+  readonly events: ConnectionEvents;
+  readonly perAddress: ConnectionsPerAddress;
+  /** Every connection that was let in. */
+  readonly sockets: Set<Socket>;
+}
+
+/** What becomes of connections, for as long as policies come and go whose listeners are of one kind. */
+class Entrance {
+  readonly #shared: Shared;
+  readonly #callers = new WeakMap<Duplex, Caller>();
+  readonly #sockets = new Set<Socket>();
+  readonly #hooks: Http1Hooks;
+  readonly #terms: { listener: Listener; around: Surroundings; outdated: (caller: Caller) => boolean };
+  readonly #headers: ProxyHeaders | null;
+  #tls: SniContexts | null;
+  #secure: ReturnType<typeof createTlsServer> | null;
+  #speaker: Speaker;
+  /** Speak for connections that began before limits or timeouts changed. */
+  readonly #before = new Set<Speaker>();
+  #leaveTimer: NodeJS.Timeout | null = null;
+
+  constructor(listener: Listener, tls: SniContexts | null, around: Surroundings, shared: Shared) {
+    this.#shared = shared;
+    this.#tls = tls;
+    this.#terms = {
+      listener,
+      around,
+      outdated: ({ certificate }) => certificate !== null && certificate.judgedBy !== judgeOf(this.listener),
+    };
+    this.#hooks = {
+      peerOf: (socket) => this.#callers.get(socket) ?? null,
+      unreadable: (peer, at, reason, requestId, send) => {
+        shared.events.unreadable(this.listener.name, peer, at, reason, requestId, send);
+      },
+    };
+    this.#headers = listener.type !== 'redirect' && listener.proxyProtocol ? new ProxyHeaders(listener) : null;
+    this.#speaker = this.#newSpeaker();
+    this.#secure = this.#newSecure();
+  }
+
+  get listener(): Listener {
+    return this.#terms.listener;
+  }
+
+  /** Somebody connected. @param nth of the listener's ports, from 0 */
+  connected(socket: Socket, nth: number): void {
+    const { listener } = this;
+    const { events, sockets } = this.#shared;
+    const peer = callerAt(socket, null, null);
+    // It has left already, as those do who only look whether we are there.
+    if (peer === null) {
+      socket.on('error', () => undefined);
+      socket.destroy();
+      return;
+    }
+    // Before TLS costs anything. A stranger is told nothing, not even that there is TLS.
+    if (!peerAllowed(listener, peer.address)) {
+      this.#refuse(socket, 'address_denied', peer.text);
+      return;
+    }
+    // The system counts for each port by itself.
+    if (sockets.size >= listener.limits.connections) {
+      this.#refuse(socket, 'connections_exhausted', peer.text);
+      return;
+    }
+    if (!this.#counted(socket, peer)) {
+      this.#refuse(socket, 'connections_per_address_exhausted', peer.text);
+      return;
+    }
+    events.opened(listener.name);
+    sockets.add(socket);
+    this.#sockets.add(socket);
+    socket.once('close', () => {
+      sockets.delete(socket);
+      this.#sockets.delete(socket);
+      events.closed(listener.name);
+    });
+    if (this.#headers?.expectsOf(peer.address) !== true) {
+      this.#begin(socket, peer, nth);
+      return;
+    }
+    this.#headers.read(socket, (read) => {
+      if (!read.ok) {
+        this.#refuse(socket, read.reason, peer.text);
+        return;
+      }
+      const { proxied } = read;
+      const source = proxied?.source.address ?? null;
+      const from = source === null ? null : { address: source, text: formatAddress(source) };
+      if (from !== null && !this.#counted(socket, from)) {
+        this.#refuse(socket, 'connections_per_address_exhausted', peer.text, { client: from.text, identity: null });
+        return;
+      }
+      this.#begin(socket, { ...peer, proxied }, nth);
+    });
+  }
+
+  /** Goes on by another policy. False: its connections would be of another kind. */
+  becomes(next: Listener, tls: SniContexts | null, around: Surroundings): boolean {
+    const old = this.listener;
+    if (next.type !== old.type || (tls === null) !== (this.#tls === null)) return false;
+    if (next.type !== 'redirect') {
+      if (next.proxyProtocol !== (this.#headers !== null)) return false;
+      if (this.#headers !== null) this.#headers.listener = next;
+    }
+    const contextsAlike = tls === this.#tls;
+    this.#tls = tls;
+    this.#terms.listener = next;
+    this.#terms.around = around;
+    if (!isServedAlike(old, next)) {
+      const speaker = this.#speaker;
+      this.#before.add(speaker);
+      speaker.retire(() => {
+        this.#before.delete(speaker);
+      });
+      this.#speaker = this.#newSpeaker();
+    }
+    const judge = judgeOf(next);
+    if (!contextsAlike || judge !== judgeOf(old) || handshakeMsOf(next) !== handshakeMsOf(old))
+      this.#secure = this.#newSecure();
+    for (const speaker of this.#speakers) speaker.termsChanged();
+    return true;
+  }
+
+  /** Answers nothing new; what is left after `leaveMs` is closed. */
+  leave(leaveMs: number, gone: () => void): void {
+    this.refuseNew();
+    const end = (): void => {
+      this.destroy();
+      gone();
+    };
+    this.#leaveTimer = setTimeout(end, leaveMs).unref();
+    const last = (): void => {
+      if (this.#sockets.size === 0) end();
+    };
+    for (const socket of this.#sockets) socket.once('close', last);
+    last();
+  }
+
+  /** What is still asked is refused. */
+  refuseNew(): void {
+    this.#terms.around = { ...this.#terms.around, draining: () => true };
+    this.drain();
+  }
+
+  drain(): void {
+    this.#headers?.stop();
+    for (const speaker of this.#speakers) speaker.drain();
+  }
+
+  destroy(): void {
+    if (this.#leaveTimer !== null) clearTimeout(this.#leaveTimer);
+    // Those that can say why they end do so before their sockets go.
+    if (this.listener.type === 'tcp') for (const speaker of this.#speakers) speaker.stop();
+    for (const socket of this.#sockets) socket.destroy();
+    for (const speaker of this.#speakers) speaker.stop();
+  }
+
+  get #speakers(): readonly Speaker[] {
+    return [this.#speaker, ...this.#before];
+  }
+
+  #refuse(socket: Socket, reason: DenialReason, peer: string | null, who?: Refused): void {
+    this.#shared.events.refused(this.listener.name, reason, peer, who);
+    socket.on('error', () => undefined);
+    socket.resetAndDestroy();
+  }
+
+  /** Counts it among those of its address until it is closed. */
+  #counted(socket: Socket, from: Pick<Caller, 'address' | 'text'>): boolean {
+    const { perAddress } = this.#shared;
+    const place = perAddress.take(from);
+    if (place === null) return false;
+    socket.once('close', () => {
+      perAddress.giveBack(place);
+    });
+    return true;
+  }
+
+  #begin(socket: Socket, caller: Caller, nth: number): void {
+    if (this.#secure === null) {
+      this.#accept(socket, caller, nth);
+      return;
+    }
+    // Who leaves in the middle of the handshake has left: half open, the socket would wait for the time-out, and so
+    // would a drain. What TLS makes of this socket takes the setting over.
+    socket.allowHalfOpen = false;
+    this.#secure.emit('connection', socket);
+  }
+
+  #accept(socket: Socket, caller: Caller, nth: number): void {
+    this.#callers.set(socket, caller);
+    this.#speaker.accept(socket, caller, nth);
+  }
+
+  #newSpeaker(): Speaker {
+    const terms = this.#terms;
+    switch (terms.listener.type) {
+      case 'http':
+        return speakHttp(terms as HttpTerms, this.#tls === null ? 'http' : 'https', this.#hooks);
+      case 'redirect':
+        return speakRedirect(terms.listener, terms.around, this.#hooks);
+      case 'tcp': {
+        const tcp = speakTcp(terms as Terms<TcpListener>, this.#shared.events);
+        return {
+          ...tcp,
+          // Sessions go on until they end, or until the drain does.
+          drain: () => undefined,
+          retire: () => undefined,
+          termsChanged: () => {
+            tcp.decideAgain();
+          },
+        };
+      }
+    }
+  }
+
+  #newSecure(): ReturnType<typeof createTlsServer> | null {
+    const { listener } = this;
+    const { events } = this.#shared;
+    if (this.#tls === null || listener.type === 'redirect') return null;
+    const secure = secureServer(listener, this.#tls, events);
+    // The listener that the handshake began with: by its authorities was it judged.
+    secure.on('secureConnection', (socket) => {
+      const certificate = certificateOf(socket, listener, events);
+      const caller = callerAt(socket, certificate, this.#headers?.proxied(socket) ?? null);
+      socket.allowHalfOpen = true;
+      if (caller === null) socket.destroy();
+      else this.#accept(socket, caller, nthPort(listener, socket));
+    });
+    return secure;
+  }
+}
+
+/** By whose word client certificates count there; null: none are asked for. */
+function judgeOf(listener: Listener): string | null {
+  if (listener.type === 'redirect' || listener.clientCertificates === null) return null;
+  return authorityDigest(listener.clientCertificates.authority);
+}
+
+function handshakeMsOf({ timeouts }: Listener): number {
+  return timeouts.handshakeMs;
+}
+
+/** A server that Node has made for the one serves the other as well; in tcp there is none. */
+function isServedAlike(one: Listener, other: Listener): boolean {
+  if (one.type === 'tcp') return true;
+  if (one.type === 'redirect') return false;
+  const settings = ({ limits, timeouts }: Listener): string =>
+    JSON.stringify([limits, Object.entries(timeouts).map(String)]);
+  return settings(one) === settings(other);
 }
 
 /** Which of the listener's ports it came to, from 0. */
 function nthPort({ bind, type }: Listener, { localPort }: Socket): number {
   // Any port that is free is the only one.
   return type !== 'tcp' || bind.port === 0 || localPort === undefined ? 0 : localPort - bind.port;
-}
-
-function speakerOf(
-  listener: Listener,
-  scheme: 'http' | 'https',
-  around: Surroundings,
-  events: ConnectionEvents,
-  hooks: Http1Hooks,
-): Speaker {
-  switch (listener.type) {
-    case 'http':
-      return speakHttp(listener, scheme, around, hooks);
-    case 'redirect':
-      return speakRedirect(listener, around, hooks);
-    case 'tcp':
-      // Sessions go on until they end, or until the drain does.
-      return { ...speakTcp(listener, around, events), drain: () => undefined };
-  }
 }
 
 /** Null when the socket has already lost its other end. */
@@ -261,7 +430,7 @@ function callerAt(
 /** What the client showed in its handshake, where it was asked to. */
 function certificateOf(socket: TLSSocket, listener: Listener, events: ConnectionEvents): ClientCertificate | null {
   if (listener.type === 'redirect' || listener.clientCertificates === null) return null;
-  const shown = readClientCertificate(socket);
+  const shown = readClientCertificate(socket, listener.clientCertificates.authority);
   if (shown.kind === 'none') return null;
   if (shown.refusal !== null) events.certificateRefused(listener.name, socket.remoteAddress ?? null, shown.refusal);
   return shown.certificate;
@@ -272,19 +441,38 @@ interface Speaker {
   /** @param nth of the listener's ports, from 0 */
   accept(socket: Socket, peer: Caller, nth: number): void;
   drain(): void;
+  /** Has had its last connection: ends its timers with those that it has. */
+  retire(ended: () => void): void;
+  /**
+   * Another policy is in force. Connections whose certificates were judged by authorities of before are let go of, at once
+   * or after their answer: they may come again, and be judged by these.
+   */
+  termsChanged(): void;
   /** Ends its timers. */
   stop(): void;
 }
 
-function speakHttp(listener: HttpListener, scheme: 'http' | 'https', around: Surroundings, hooks: Http1Hooks): Speaker {
+function speakHttp(terms: HttpTerms, scheme: 'http' | 'https', hooks: Http1Hooks): Speaker {
   const sessions = new Set<ServerHttp2Session>();
   const plain = new Set<Socket>();
-  const http1 = http1Server(listener, scheme, around, hooks);
-  const http2 = http2Server(listener, around, {
+  const outdated = new WeakMap<ServerHttp2Session, () => boolean>();
+  let arriving: Caller | null = null;
+  let retired: (() => void) | null = null;
+  const http1 = http1Server(terms, scheme, hooks);
+  const checkLast = (): void => {
+    if (retired === null || sessions.size > 0 || plain.size > 0) return;
+    http1.server.close();
+    retired();
+    retired = null;
+  };
+  const http2 = http2Server(terms, {
     sessionOpened: (session) => {
       sessions.add(session);
+      const caller = arriving;
+      if (caller !== null) outdated.set(session, () => terms.outdated(caller));
       session.once('close', () => {
         sessions.delete(session);
+        checkLast();
       });
     },
   });
@@ -293,12 +481,15 @@ function speakHttp(listener: HttpListener, scheme: 'http' | 'https', around: Sur
       if ('alpnProtocol' in socket && socket.alpnProtocol === 'h2') {
         // A connection of many streams has no use for a half-close; left half open, it would outlive its client.
         socket.allowHalfOpen = false;
+        arriving = peer;
         http2.accept(socket, peer);
+        arriving = null;
         return;
       }
       plain.add(socket);
       socket.once('close', () => {
         plain.delete(socket);
+        checkLast();
       });
       http1.server.emit('connection', socket);
     },
@@ -307,6 +498,17 @@ function speakHttp(listener: HttpListener, scheme: 'http' | 'https', around: Sur
       for (const session of sessions) session.close();
       for (const socket of plain) if (!http1.busy(socket)) socket.destroy();
       http1.server.close();
+    },
+    retire: (ended) => {
+      retired = ended;
+      checkLast();
+    },
+    termsChanged: () => {
+      for (const session of sessions) if (outdated.get(session)?.() === true) session.close();
+      for (const socket of plain) {
+        const caller = hooks.peerOf(socket);
+        if (caller !== null && terms.outdated(caller) && !http1.busy(socket)) socket.destroy();
+      }
     },
     stop: () => {
       for (const session of sessions) session.destroy();
@@ -318,14 +520,27 @@ function speakHttp(listener: HttpListener, scheme: 'http' | 'https', around: Sur
 function speakRedirect(listener: RedirectListener, around: Surroundings, hooks: Http1Hooks): Speaker {
   const server = redirectServer(listener, around, hooks);
   const open = new Set<Socket>();
+  let retired: (() => void) | null = null;
+  const checkLast = (): void => {
+    if (retired === null || open.size > 0) return;
+    server.close();
+    retired();
+    retired = null;
+  };
   return {
     accept: (socket) => {
       open.add(socket);
       socket.once('close', () => {
         open.delete(socket);
+        checkLast();
       });
       server.emit('connection', socket);
     },
+    retire: (ended) => {
+      retired = ended;
+      checkLast();
+    },
+    termsChanged: () => undefined,
     drain: () => {
       for (const socket of open) socket.destroySoon();
       server.close();

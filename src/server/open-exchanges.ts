@@ -1,17 +1,47 @@
 import type { DenialReason } from '../denial.js';
 import type { Exchange } from '../exchange.js';
+import type { Permit } from '../gate/authorize.js';
+import type { Again } from '../gate/decide-again.js';
+import type { Caller } from '../identity/caller.js';
 import type { Identity } from '../identity/identity.js';
+import type { HttpListener } from '../policy/policy.js';
 
 /** Together with the half second for which a store's word may be old, within the second that is promised. */
 const SWEEP_MS = 400;
+/** Decided again in one turn of the loop; each costs what deciding a request does. */
+const AT_ONCE = 200;
+
+/** What was permitted, and whose it is now. */
+interface Open {
+  readonly permit: Permit;
+  readonly caller: Caller;
+  listener: HttpListener;
+  identity: Identity | null;
+}
+
+/** A policy that came later decides what is underway. */
+export interface LaterPolicy {
+  decide(permit: Permit, caller: Caller, nowMs: number): Again | Promise<Again>;
+  /** How long requests go on that it would refuse, and that are no streams. */
+  readonly graceMs: number;
+  /** Deciding broke: a bug of ours. */
+  broke(error: unknown, exchange: Exchange): void;
+}
 
 /**
- * Exchanges that are underway, of identities that can end while they are: each is asked about again every SWEEP_MS, and
- * cut when its credential is void. Others cost nothing, and without any there is no timer.
+ * Exchanges that are underway. Those of identities that can end are asked about again every SWEEP_MS, and cut when their
+ * credential is void; without any there is no timer. When a policy is exchanged, all are decided again: streams that it
+ * refuses are cut at once, other requests when they have had `graceMs` to come to their end.
  */
 export class OpenExchanges {
   readonly #ended: (identity: Identity, nowMs: number) => DenialReason | null;
-  readonly #open = new Map<Exchange, Identity>();
+  readonly #all = new Map<Exchange, Open>();
+  /** Those that can end by themselves. */
+  readonly #watched = new Set<Exchange>();
+  /** Refused since a policy was exchanged, and not cut yet; by when they are, in monotonic milliseconds. */
+  readonly #leaving = new Map<Exchange, number>();
+  #later: LaterPolicy | null = null;
+  #generation = 0;
   #timer: NodeJS.Timeout | null = null;
 
   /** @param ended as `Provers.ended` */
@@ -20,7 +50,12 @@ export class OpenExchanges {
   }
 
   get size(): number {
-    return this.#open.size;
+    return this.#watched.size;
+  }
+
+  /** To be given with `add`: by the policy of which generation it was decided. */
+  get generation(): number {
+    return this.#generation;
   }
 
   /** Why the identity is void by now; null: it is not. */
@@ -29,12 +64,88 @@ export class OpenExchanges {
   }
 
   /** Watches an exchange that was permitted, until it ends. */
-  add(exchange: Exchange, identity: Identity): void {
-    if (identity.revocables.length === 0 && identity.expiresAtMs === Number.POSITIVE_INFINITY) return;
-    this.#open.set(exchange, identity);
+  add(exchange: Exchange, permit: Permit, caller: Caller, generation: number): void {
+    const open: Open = { permit, caller, listener: exchange.listener, identity: permit.identity };
+    this.#all.set(exchange, open);
     exchange.whenFinished(() => {
-      this.#open.delete(exchange);
+      this.#all.delete(exchange);
+      this.#watched.delete(exchange);
+      this.#leaving.delete(exchange);
     });
+    this.#watch(exchange, open);
+    // It waited for a password or a body while the policy was exchanged.
+    if (generation !== this.#generation && this.#later !== null) void this.#decideAgain([exchange], this.#later);
+  }
+
+  /** Another policy is in force. Resolves, when all were decided again, to how many of them it refuses. */
+  async policyExchanged(later: LaterPolicy): Promise<number> {
+    this.#later = later;
+    this.#generation += 1;
+    this.#leaving.clear();
+    return await this.#decideAgain([...this.#all.keys()], later);
+  }
+
+  stop(): void {
+    if (this.#timer !== null) clearInterval(this.#timer);
+    this.#timer = null;
+    this.#all.clear();
+    this.#watched.clear();
+    this.#leaving.clear();
+  }
+
+  async #decideAgain(exchanges: readonly Exchange[], later: LaterPolicy): Promise<number> {
+    let refused = 0;
+    for (let i = 0; i < exchanges.length; i += AT_ONCE) {
+      // Others want to be served, too.
+      if (i > 0) await new Promise((resolve) => setImmediate(resolve));
+      const settled = exchanges.slice(i, i + AT_ONCE).map(async (exchange) => {
+        const open = this.#all.get(exchange);
+        if (open === undefined) return;
+        try {
+          const said = await later.decide(open.permit, open.caller, Date.now());
+          // Yet another one has come, which decides all of them.
+          if (this.#later !== later) return;
+          if (!said.allow) refused += 1;
+          this.#settle(exchange, open, said, later);
+        } catch (error) {
+          later.broke(error, exchange);
+          exchange.cut('sidecar_error');
+        }
+      });
+      await Promise.all(settled);
+    }
+    return refused;
+  }
+
+  #settle(exchange: Exchange, open: Open, said: Again, later: LaterPolicy): void {
+    if (exchange.finished) return;
+    if (said.allow) {
+      open.listener = said.listener;
+      open.identity = said.identity;
+      this.#watch(exchange, open);
+      return;
+    }
+    const reason = isAboutWho(said.reason) ? 'credential_ended' : 'access_withdrawn';
+    if (exchange.stream !== 'none') {
+      exchange.cut(reason);
+      return;
+    }
+    this.#leaving.set(exchange, performance.now() + later.graceMs);
+    this.#startTimer();
+  }
+
+  #watch(exchange: Exchange, { identity }: Open): void {
+    const ends =
+      identity !== null && (identity.revocables.length > 0 || identity.expiresAtMs !== Number.POSITIVE_INFINITY);
+    if (!ends) {
+      this.#watched.delete(exchange);
+      return;
+    }
+    this.#watched.add(exchange);
+    this.#startTimer();
+  }
+
+  #startTimer(): void {
     if (this.#timer !== null) return;
     this.#timer = setInterval(() => {
       this.#sweep(Date.now());
@@ -42,22 +153,28 @@ export class OpenExchanges {
     this.#timer.unref();
   }
 
-  stop(): void {
-    if (this.#timer !== null) clearInterval(this.#timer);
-    this.#timer = null;
-    this.#open.clear();
-  }
-
   #sweep(nowMs: number): void {
-    // One identity may have many streams, and a cut one leaves the map.
-    for (const [exchange, identity] of [...this.#open]) {
-      const reason = this.#ended(identity, nowMs);
+    // One identity may have many streams, and a cut one leaves the set.
+    for (const exchange of [...this.#watched]) {
+      const open = this.#all.get(exchange);
+      if (open?.identity == null) continue;
+      const reason = this.#ended(open.identity, nowMs);
       if (reason === null) continue;
-      if (reason === 'credential_expired' && !exchange.listener.streamsEndAtExpiry) continue;
+      if (reason === 'credential_expired' && !open.listener.streamsEndAtExpiry) continue;
       exchange.cut('credential_ended');
     }
-    if (this.#open.size > 0 || this.#timer === null) return;
+    const ticks = performance.now();
+    for (const [exchange, untilTicks] of [...this.#leaving]) {
+      // What has become a stream since is one.
+      if (exchange.stream !== 'none' || ticks >= untilTicks) exchange.cut('access_withdrawn');
+    }
+    if (this.#watched.size + this.#leaving.size > 0 || this.#timer === null) return;
     clearInterval(this.#timer);
     this.#timer = null;
   }
+}
+
+/** The credential is no longer good, rather than what it may be used for. */
+function isAboutWho(reason: DenialReason): boolean {
+  return reason.startsWith('credential_');
 }

@@ -9,19 +9,20 @@ export type HeaderRead =
 
 /** The PROXY headers that trusted proxies begin their connections with, read before TLS, and before HTTP. */
 export class ProxyHeaders {
-  readonly #listener: HttpListener | TcpListener;
+  /** Another one after a reload. */
+  listener: HttpListener | TcpListener;
   /** Sockets whose header is not here yet. */
   readonly #waiting = new Set<Socket>();
   /** What TLS makes of a socket is another one, which has the same two ends. */
   readonly #byEnds = new Map<string, ProxiedConnection>();
 
   constructor(listener: HttpListener | TcpListener) {
-    this.#listener = listener;
+    this.listener = listener;
   }
 
   /** Must it send one. Of anybody else a header is what they say of themselves, and not read. */
   expectsOf(peer: Address): boolean {
-    return this.#listener.trustedProxies.has(peer);
+    return this.listener.trustedProxies.has(peer);
   }
 
   /**
@@ -68,7 +69,7 @@ export class ProxyHeaders {
     };
     const timer = setTimeout(() => {
       finish({ ok: false, reason: 'proxy_header_timeout' });
-    }, this.#listener.timeouts.headMs);
+    }, this.listener.timeouts.headMs);
     socket.on('error', () => undefined);
     socket.once('close', settle);
     socket.on('readable', onReadable);
@@ -86,7 +87,7 @@ export class ProxyHeaders {
   }
 
   #remember(socket: Socket, connection: ProxiedConnection): void {
-    if (this.#listener.tls === null) return;
+    if (this.listener.tls === null) return;
     const ends = endsOf(socket);
     this.#byEnds.set(ends, connection);
     socket.once('close', () => {

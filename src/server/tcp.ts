@@ -10,6 +10,7 @@ import type { TcpListener } from '../policy/policy.js';
 import { TcpTunnel, abort } from '../proxy/tcp-tunnel.js';
 import type { Surroundings } from './handle.js';
 import type { ConnectionEvents } from './listener.js';
+import type { Terms } from './terms.js';
 
 type Around = Pick<Surroundings, 'sink' | 'clock' | 'witness' | 'broke' | 'draining'>;
 
@@ -20,15 +21,21 @@ const NOTHING = Buffer.alloc(0);
 export interface TcpSpeaker {
   /** @param nth of the listener's ports, from 0 */
   accept(socket: Socket, caller: Caller, nth: number): void;
+  /** Another policy is in force: ends every session that it refuses. */
+  decideAgain(): void;
   /** Ends every session. */
   stop(): void;
 }
 
 /** Takes connections over once they are let in (and their TLS is up), asks the gate, and passes them on. */
-export function speakTcp(listener: TcpListener, around: Around, events: ConnectionEvents): TcpSpeaker {
+export function speakTcp(
+  terms: Pick<Terms<TcpListener>, 'listener'> & { readonly around: Around },
+  events: ConnectionEvents,
+): TcpSpeaker {
   const sessions = new Set<Session>();
   return {
     accept: (socket, caller, nth) => {
+      const { listener, around } = terms;
       const decision = admitConnection(listener, caller, nth, around.clock.now());
       if (!decision.allow) {
         const { reason, client, identity } = decision;
@@ -36,11 +43,19 @@ export function speakTcp(listener: TcpListener, around: Around, events: Connecti
         abort(socket);
         return;
       }
-      const session = new Session(decision, socket, caller, around, events, () => {
+      const session = new Session(decision, socket, caller, nth, around, events, () => {
         sessions.delete(session);
       });
       sessions.add(session);
       session.begin();
+    },
+    decideAgain: () => {
+      const { listener, around } = terms;
+      for (const session of [...sessions]) {
+        const decision = admitConnection(listener, session.caller, session.nth, around.clock.now());
+        if (decision.allow) continue;
+        session.cut(decision.reason.startsWith('credential_') ? 'credential_ended' : 'access_withdrawn');
+      }
     },
     stop: () => {
       for (const session of [...sessions]) session.cut('shutting_down');
@@ -52,7 +67,9 @@ export function speakTcp(listener: TcpListener, around: Around, events: Connecti
 class Session {
   readonly #permit: ConnectionPermit;
   readonly #socket: Socket;
-  readonly #caller: Caller;
+  readonly caller: Caller;
+  /** Of the listener's ports, from 0. */
+  readonly nth: number;
   readonly #around: Around;
   readonly #events: ConnectionEvents;
   readonly #afterwards: () => void;
@@ -73,13 +90,15 @@ class Session {
     permit: ConnectionPermit,
     socket: Socket,
     caller: Caller,
+    nth: number,
     around: Around,
     events: ConnectionEvents,
     afterwards: () => void,
   ) {
     this.#permit = permit;
     this.#socket = socket;
-    this.#caller = caller;
+    this.caller = caller;
+    this.nth = nth;
     this.#around = around;
     this.#events = events;
     this.#afterwards = afterwards;
@@ -136,7 +155,7 @@ class Session {
     this.#over = true;
     this.#afterwards();
     const who = { client, identity: identity?.name ?? null };
-    this.#events.refused(listener.name, 'audit_unavailable', this.#caller.text, who);
+    this.#events.refused(listener.name, 'audit_unavailable', this.caller.text, who);
     abort(this.#socket);
   }
 
@@ -176,7 +195,7 @@ class Session {
   /** Who connected, as the upstream is told; null where the socket has lost its other end. */
   #preface(version: 'v1' | 'v2'): Buffer | null {
     const own = this.#ends();
-    const said = this.#caller.proxied ?? own;
+    const said = this.caller.proxied ?? own;
     return said === null ? null : proxyHeader(version, said);
   }
 
@@ -185,7 +204,7 @@ class Session {
     const destination = parsePeerAddress(localAddress);
     if (destination === null || remotePort === undefined || localPort === undefined) return null;
     return {
-      source: { address: this.#caller.address, port: remotePort },
+      source: { address: this.caller.address, port: remotePort },
       destination: { address: destination, port: localPort },
     };
   }
@@ -240,11 +259,11 @@ class Session {
       host: null,
       upgrade: false,
       userAgent: null,
-      peer: this.#caller.text,
+      peer: this.caller.text,
       client,
       route: null,
       identity,
-      credentialFingerprint: this.#caller.certificate?.sha256.slice(0, 6) ?? null,
+      credentialFingerprint: this.caller.certificate?.sha256.slice(0, 6) ?? null,
       outcome,
       invalid: null,
       status: 0,

@@ -3,6 +3,7 @@ import type { CountRule, SlotRule } from '../policy/limit-rules.js';
 import type { Policy } from '../policy/policy.js';
 import { Buckets, Slots, Windows } from './limit-counters.js';
 import type { RedisCounters } from './limit-redis.js';
+import type { Prepared } from './prepared.js';
 import { QuotaFile } from './quota-file.js';
 import type { Tell } from './store.js';
 
@@ -51,29 +52,59 @@ export interface SharedLimitsStatus {
 export class PolicyLimits implements Limiter {
   readonly #tables = new Map<string, Buckets | Windows>();
   readonly #slots = new Slots();
-  readonly #most: number;
-  readonly #refuses: boolean;
+  #rules: ReadonlyMap<string, CountRule>;
+  #most = LEAST_CALLERS;
+  #refuses = false;
   #shared: RedisCounters | null = null;
   #file: QuotaFile | null = null;
 
   private constructor(rules: ReadonlyMap<string, CountRule>) {
-    const share = Math.floor(MOST_CALLERS_IN_ALL / Math.max(1, rules.size));
+    this.#rules = rules;
+    this.#measure();
+  }
+
+  #measure(): void {
+    const rules = [...this.#rules.values()];
+    const share = Math.floor(MOST_CALLERS_IN_ALL / Math.max(1, rules.length));
     this.#most = Math.max(LEAST_CALLERS, Math.min(MOST_CALLERS, share));
-    this.#refuses = [...rules.values()].some((rule) => rule.shared && rule.onUnavailable === 'deny');
+    this.#refuses = rules.some((rule) => rule.shared && rule.onUnavailable === 'deny');
   }
 
   /** @throws StateError when the quotas that were kept can't be read */
   static async open(policy: Policy, tell: Tell): Promise<PolicyLimits> {
     const rules = countRules(policy);
     const limits = new PolicyLimits(rules);
-    const kept = [...rules.values()].filter(isKept);
-    if (kept.length > 0) await limits.#restore(policy.stateDir, kept, tell);
-    if (policy.redis !== null && [...rules.values()].some((rule) => rule.shared)) {
-      // Its client is loaded where there is something to share.
-      const { RedisCounters } = await import('./limit-redis.js');
-      limits.#shared = await RedisCounters.open(policy.redis, tell);
-    }
+    if (keepsQuotas(policy)) await limits.#keep(policy.stateDir, tell);
+    limits.#shared = await openShared(policy, tell);
     return limits;
+  }
+
+  /**
+   * Makes ready to count by another policy. Whoever has used something up of a rule that is there under the same id has
+   * used it up under that policy too; what is open keeps its slots.
+   *
+   * @throws StateError when quotas that were kept can't be read
+   */
+  async prepare(policy: Policy, tell: Tell): Promise<Prepared> {
+    const rules = countRules(policy);
+    if (this.#file === null && keepsQuotas(policy)) await this.#keep(policy.stateDir, tell);
+    const opened = this.#shared === null ? await openShared(policy, tell) : null;
+    return {
+      commit: () => {
+        this.#rules = rules;
+        this.#measure();
+        for (const id of this.#tables.keys()) if (!rules.has(id)) this.#tables.delete(id);
+        this.#file?.changed();
+        this.#shared ??= opened;
+        if (needsShared(policy)) return;
+        this.#shared?.close();
+        this.#shared = null;
+      },
+      abandon: () => {
+        opened?.close();
+        return Promise.resolve();
+      },
+    };
   }
 
   /** Counters that begin at nothing, keep nothing and ask nobody: for requests that are only supposed. */
@@ -118,17 +149,18 @@ export class PolicyLimits implements Limiter {
     await this.#file?.close();
   }
 
-  async #restore(dir: string, kept: readonly CountRule[], tell: Tell): Promise<void> {
+  /** Takes up what was kept, of whatever rule: which of them there are says the policy in force. */
+  async #keep(dir: string, tell: Tell): Promise<void> {
     const file = new QuotaFile(dir, tell, () =>
-      kept.flatMap((rule) => {
+      [...this.#rules.values()].filter(isKept).flatMap((rule) => {
         const table = this.#tables.get(rule.id);
         return table instanceof Windows ? [table.state(rule.id)] : [];
       }),
     );
     for (const state of await file.read()) {
-      const rule = kept.find((one) => one.id === state.id);
-      const table = rule === undefined ? null : this.#tableOf(rule);
-      if (table instanceof Windows) table.restore(state);
+      const table = new Windows(this.#most);
+      table.restore(state);
+      if (!this.#tables.has(state.id)) this.#tables.set(state.id, table);
     }
     this.#file = file;
   }
@@ -198,6 +230,17 @@ export class PolicyLimits implements Limiter {
     }
     return table;
   }
+}
+
+function needsShared(policy: Policy): boolean {
+  return policy.redis !== null && [...countRules(policy).values()].some((rule) => rule.shared);
+}
+
+async function openShared(policy: Policy, tell: Tell): Promise<RedisCounters | null> {
+  if (policy.redis === null || !needsShared(policy)) return null;
+  // Its client is loaded where there is something to share.
+  const { RedisCounters } = await import('./limit-redis.js');
+  return await RedisCounters.open(policy.redis, tell);
 }
 
 function keyOf(rule: CountRule, counted: Counted): string {

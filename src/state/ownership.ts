@@ -3,6 +3,7 @@ import type { Owners, Unnamed } from '../gate/owners.js';
 import type { Identity } from '../identity/identity.js';
 import type { OwnsSettings, Policy } from '../policy/policy.js';
 import { Journal, parseLine } from './journal.js';
+import type { Prepared } from './prepared.js';
 import { ensureStateDirectory } from './state-directory.js';
 import { StateError } from './store.js';
 
@@ -86,7 +87,7 @@ function ownerOf({ authenticator, name }: Entry): string {
 export class Ownership implements Owners {
   readonly #events: OwnershipEvents;
   /** The most that is remembered of each upstream; others are none of this policy. */
-  readonly #most: ReadonlyMap<string, number>;
+  #most: ReadonlyMap<string, number>;
   readonly #entries = new Map<string, Things>();
   #compacting = false;
   /** Something is not in the file that should be. */
@@ -97,12 +98,8 @@ export class Ownership implements Owners {
 
   private constructor(policy: Policy, events: OwnershipEvents) {
     this.#events = events;
-    const most = new Map<string, number>();
-    for (const { upstream, owns } of owningRoutes(policy)) {
-      most.set(upstream, Math.max(most.get(upstream) ?? 0, owns.most));
-    }
-    this.#most = most;
-    for (const upstream of most.keys()) this.#entries.set(upstream, new Things());
+    this.#most = mostOf(policy);
+    for (const upstream of this.#most.keys()) this.#entries.set(upstream, new Things());
   }
 
   /** Nothing is opened for a policy in which nothing is owned. @throws StateError */
@@ -112,13 +109,43 @@ export class Ownership implements Owners {
     return made;
   }
 
+  /**
+   * Makes ready for another policy. What is known stays known, as far as there is room by it.
+   *
+   * @throws StateError
+   */
+  async prepare(policy: Policy): Promise<Prepared> {
+    const loaded =
+      this.#journal === null && mostOf(policy).size > 0 ? await Ownership.open(policy, this.#events) : null;
+    return {
+      commit: () => {
+        this.#most = mostOf(policy);
+        if (loaded !== null) {
+          this.#journal = loaded.#journal;
+          for (const [upstream, things] of loaded.#entries) this.#entries.set(upstream, things);
+        }
+        for (const [upstream, most] of this.#most) {
+          let things = this.#entries.get(upstream);
+          if (things === undefined) {
+            things = new Things();
+            this.#entries.set(upstream, things);
+          }
+          while (things.size > most) things.forgetOne();
+        }
+      },
+      abandon: async () => {
+        await loaded?.close();
+      },
+    };
+  }
+
   get size(): number {
     return [...this.#entries.values()].reduce((sum, { size }) => sum + size, 0);
   }
 
   /** Is it remembered who makes what behind this upstream. */
   keeps(upstream: string): boolean {
-    return this.#entries.has(upstream);
+    return this.#most.has(upstream);
   }
 
   isOwner(upstream: string, id: string, identity: Identity, nowMs: number): boolean {
@@ -223,6 +250,15 @@ export class Ownership implements Owners {
 
 function isOf(entry: Entry, { authenticator, name }: Identity): boolean {
   return entry.authenticator === authenticator && entry.name === name;
+}
+
+/** The most that is remembered of each upstream. */
+function mostOf(policy: Policy): ReadonlyMap<string, number> {
+  const most = new Map<string, number>();
+  for (const { upstream, owns } of owningRoutes(policy)) {
+    most.set(upstream, Math.max(most.get(upstream) ?? 0, owns.most));
+  }
+  return most;
 }
 
 function owningRoutes(policy: Policy): { readonly upstream: string; readonly owns: OwnsSettings }[] {

@@ -1,6 +1,7 @@
 import type { Revocable } from '../identity/identity.js';
 import type { Revocations, Standing } from '../identity/revocation.js';
 import type { Policy, RevocationSettings } from '../policy/policy.js';
+import type { Prepared } from './prepared.js';
 import { revocationTargets } from './revocation-targets.js';
 import { FileRevocations } from './revocation-file.js';
 import { type Revocation, type RevocationStore, StateError, type StoreStatus, type Tell } from './store.js';
@@ -19,10 +20,10 @@ export function storesNeeded(policy: Policy): ReadonlySet<StoreName> {
  * kept. A store that is not there answers `unknown`.
  */
 export class PolicyRevocations implements Revocations {
-  readonly #stores: ReadonlyMap<StoreName, RevocationStore>;
+  readonly #stores: Map<StoreName, RevocationStore>;
 
   constructor(stores: ReadonlyMap<StoreName, RevocationStore>) {
-    this.#stores = stores;
+    this.#stores = new Map(stores);
   }
 
   /**
@@ -35,6 +36,15 @@ export class PolicyRevocations implements Revocations {
     tell: Tell,
     which: ReadonlySet<StoreName> = storesNeeded(policy),
   ): Promise<PolicyRevocations> {
+    return new PolicyRevocations(await PolicyRevocations.#openStores(policy, nowMs, tell, which));
+  }
+
+  static async #openStores(
+    policy: Policy,
+    nowMs: number,
+    tell: Tell,
+    which: ReadonlySet<StoreName>,
+  ): Promise<ReadonlyMap<StoreName, RevocationStore>> {
     const stores = new Map<StoreName, RevocationStore>();
     try {
       if (which.has('embedded')) stores.set('embedded', await FileRevocations.open(policy.stateDir, nowMs, tell));
@@ -47,7 +57,31 @@ export class PolicyRevocations implements Revocations {
       for (const store of stores.values()) await store.close();
       throw error;
     }
-    return new PolicyRevocations(stores);
+    return stores;
+  }
+
+  /**
+   * Makes ready for another policy: opens what that asks for besides, and lets go of what it needs no longer.
+   *
+   * @throws StateError when the embedded store can't be read or written
+   */
+  async prepare(policy: Policy, nowMs: number, tell: Tell): Promise<Prepared> {
+    const needed = storesNeeded(policy);
+    const missing = new Set([...needed].filter((name) => !this.#stores.has(name)));
+    const opened = await PolicyRevocations.#openStores(policy, nowMs, tell, missing);
+    return {
+      commit: () => {
+        for (const [name, store] of opened) this.#stores.set(name, store);
+        for (const [name, store] of this.#stores) {
+          if (needed.has(name)) continue;
+          this.#stores.delete(name);
+          void store.close();
+        }
+      },
+      abandon: async () => {
+        for (const store of opened.values()) await store.close();
+      },
+    };
   }
 
   standing(of: Revocable, nowMs: number): Standing | Promise<Standing> {

@@ -6,6 +6,7 @@ import { runPolicyTests, supposeConnection } from '../../src/gate/policy-tests.j
 import { UNLIMITED } from '../../src/gate/limit.js';
 import type { Caller, ClientCertificate } from '../../src/identity/caller.js';
 import { formatAddress, parseAddress } from '../../src/net/address.js';
+import { authorityDigest } from '../../src/policy/client-authority.js';
 import { loadPolicyText } from '../../src/policy/load.js';
 import type { Policy, TcpListener } from '../../src/policy/policy.js';
 
@@ -72,6 +73,8 @@ function caller(
 function certificate(dns: string, more: Partial<ClientCertificate> = {}): ClientCertificate {
   return {
     verified: true,
+    // The files were not read.
+    judgedBy: authorityDigest({ caFile: '', caPem: '', crlFile: null, crlPems: [], partialChain: false }),
     sha256: '0'.repeat(64),
     notAfterMs: NOW + 1000,
     dns: [dns],

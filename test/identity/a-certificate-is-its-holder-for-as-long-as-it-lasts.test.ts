@@ -5,10 +5,12 @@ import { proveCertificate } from '../../src/identity/mtls.js';
 import { proveAddress } from '../../src/identity/network.js';
 import type { CertificateMatch } from '../../src/policy/certificate-name.js';
 import { CertificateTable } from '../../src/policy/certificate-table.js';
+import { type ClientAuthority, authorityDigest } from '../../src/policy/client-authority.js';
 import type { Holder, MtlsAuthenticator, NetworkAuthenticator } from '../../src/policy/policy.js';
 import { subjectNames } from '../../src/server/client-certificate.js';
 
 const END = Date.UTC(2027, 0, 1);
+const AUTHORITY: ClientAuthority = { caFile: '', caPem: '', crlFile: null, crlPems: [], partialChain: false };
 
 function holder(name: string): Holder {
   return { name, roles: ['node'], grants: new Set(['node', 'report']) };
@@ -20,7 +22,7 @@ function mtls(identities: readonly (readonly [CertificateMatch, string])[]): Mtl
     name: 'nodes',
     realm: 'guardbee',
     carriers: new Set(['certificate']),
-    authority: { caFile: '', caPem: '', crlFile: null, crlPems: [], partialChain: false },
+    authority: AUTHORITY,
     identities: new CertificateTable(identities.map(([match, name]) => ({ match, holder: holder(name) }))),
   };
 }
@@ -28,6 +30,7 @@ function mtls(identities: readonly (readonly [CertificateMatch, string])[]): Mtl
 function certificate(parts: Partial<ClientCertificate> = {}): ClientCertificate {
   return {
     verified: true,
+    judgedBy: authorityDigest(AUTHORITY),
     sha256: '00'.repeat(32),
     dns: ['hive-1.lan'],
     uris: [],
@@ -48,6 +51,20 @@ test('it counts until its last millisecond, also while its connection is open', 
   assert.ok(before.ok);
   assert.equal(before.identity.expiresAtMs, END);
   assert.deepEqual(proveCertificate(nodes, shown, END), { ok: false, reason: 'credential_expired' });
+});
+
+test('one that was verified by other authorities, or without a list that there is now, is nobody', () => {
+  for (const authority of [
+    { ...AUTHORITY, caPem: 'another' },
+    { ...AUTHORITY, crlPems: ['a list'] },
+  ]) {
+    assert.deepEqual(proveCertificate({ ...mtls([HIVE_1]), authority }, certificate(), END - 1), {
+      ok: false,
+      reason: 'credential_invalid',
+    });
+  }
+  const readAgain = { ...mtls([HIVE_1]), authority: { ...AUTHORITY } };
+  assert.ok(proveCertificate(readAgain, certificate(), END - 1).ok, 'the same files, read again, judge alike');
 });
 
 test('one that OpenSSL did not verify is nobody, whatever it says', () => {

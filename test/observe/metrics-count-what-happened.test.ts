@@ -134,7 +134,7 @@ test('connections, handshakes, certificates, exposure, policy and build', async 
   metrics.connectionClosed('queen');
   metrics.connectionRefused('queen', 'address_denied');
   metrics.tlsHandshakeFailed('queen');
-  metrics.certificateExpires('queen', new Date(1_800_000_000_000));
+  metrics.certificates([['queen', new Date(1_800_000_000_000)]]);
   metrics.upstreamExposure('127.0.0.1:7833', 'exposed');
   const got = await samples(metrics);
   assert.equal(got.get('guardbee_connections{listener="queen"}'), 1);

@@ -166,6 +166,7 @@ async function listening(
       clock: { now: () => Date.now(), ticks: () => performance.now() },
       means: { ...MEANS_OF_POLICY, prove: () => ({ ok: true, identity, carrier: 'authorization', fingerprint: null }) },
       open: underway,
+      generation: underway.generation,
       denials: {
         answer: (_exchange, _refusal, send) => {
           send();
