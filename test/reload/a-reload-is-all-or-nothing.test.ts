@@ -104,7 +104,7 @@ test('what is broken leaves all as it was, and says why', async (t) => {
         const tokens = authenticators?.['keys']?.['tokens'] as unknown as unknown[];
         tokens.push({ name: 'newcomer', sha256, roles: ['operator'] });
       });
-      breaks(guard, Number(new URL(upstream.url).port));
+      breaks(guard, admin.port);
       const line = await hangUp(guard);
       failed += 1;
       assert.equal(line['event.name'], 'policy.reload_failed', JSON.stringify(line));
