@@ -319,11 +319,16 @@ export class Exchange {
       outcome,
       invalid,
       status,
-      upstream: decision?.allow === true ? decision.upstream.name : null,
+      upstream: decision?.allow === true && hasHeard(outcome) ? decision.upstream.name : null,
       upstreamMs: this.#upstreamTicks === null ? null : this.#upstreamTicks - this.#startedTicks,
       bytesIn: this.bytesIn,
       bytesOut: this.bytesOut,
       stream: this.#stream,
     };
   }
+}
+
+/** Of what is refused in spite of a permit the upstream has heard only where its answer was one stream too many. */
+function hasHeard(outcome: Outcome): boolean {
+  return outcome.kind !== 'denied' || outcome.reason === 'streams_exceeded';
 }

@@ -240,5 +240,11 @@ describe('while the disk does not answer', () => {
         'exchange_ended',
       ],
     );
+    // Nor does a record say that the upstream heard of what it did not hear of.
+    const refusals = story.filter(({ reason }) => reason === 'audit_unavailable');
+    assert.deepEqual(
+      refusals.map((one) => one.upstream),
+      [undefined, undefined],
+    );
   });
 });
