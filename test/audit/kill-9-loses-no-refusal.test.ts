@@ -19,7 +19,7 @@ import { RecordingUpstream, respond } from '../support/recording-upstream.js';
 import { TemporaryDirectory } from '../support/temporary-directory.js';
 import { waitUntil } from '../support/wait.js';
 
-const KILLS = Number(process.env['AUDIT_KILLS'] ?? '16');
+const KILLS = Number(process.env['AUDIT_KILLS'] ?? '10');
 const CLIENTS = 6;
 /** A life ends so long after so many refusals, at most. */
 const MOST_REFUSALS = 30;

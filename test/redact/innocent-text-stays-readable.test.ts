@@ -153,6 +153,7 @@ const KINDS: readonly (readonly [kind: string, make: () => string, ceiling: numb
 ];
 
 const EACH = 200;
+const LINES = 4_000;
 const search = searchThatKnows();
 const masks = (text: string): number => {
   const bytes = Buffer.from(text);
@@ -183,11 +184,11 @@ describe('of innocent text no more is masked than is said here', () => {
 test('of a log of services one line in fifty, that with the digests, is masked and holds no secret', () => {
   let innocent = 0;
   let masked = 0;
-  for (let index = 0; index < 20_000; index++) {
+  for (let index = 0; index < LINES; index++) {
     if (index % 100 === 99) continue;
     innocent++;
     masked += masks(logLine(index));
   }
-  assert.equal(masked, 20_000 / 50);
-  assert.ok(innocent > 19_000);
+  assert.equal(masked, LINES / 50);
+  assert.ok(innocent > 0.95 * LINES);
 });
