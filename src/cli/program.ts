@@ -85,6 +85,13 @@ const VERBS: readonly Verb[] = [
     },
   },
   {
+    name: 'reload',
+    summary: 'have a running guardbee read its policy again, and say what came of it',
+    register: async (program, voice) => {
+      (await import('./reload.js')).registerReload(program, voice);
+    },
+  },
+  {
     name: 'audit',
     summary: 'verify the audit trail, print its end, export it',
     register: async (program, voice) => {

@@ -11,7 +11,7 @@ import { readTokens } from './tokens-file.js';
 import type { Voice } from './voice.js';
 
 /** What is true of every change, since a running guardbee reads its tokens once. */
-export const WHEN_IN_FORCE = 'guardbee reads its tokens when it starts: restart it for this to take effect';
+export const WHEN_IN_FORCE = 'guardbee reload has a running guardbee take this over';
 
 export interface PlaceOptions extends PolicyOptions {
   readonly file?: string;

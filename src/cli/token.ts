@@ -103,9 +103,7 @@ async function newToken(options: NewOptions, voice: Voice): Promise<number> {
     );
     voice.err(`  - ${entryText(entry)}`);
   } else {
-    voice.err(
-      `This is the only time that the token is shown. Its hash was added to ${file}. ${WHEN_IN_FORCE}, where it is running.`,
-    );
+    voice.err(`This is the only time that the token is shown. Its hash was added to ${file}. ${WHEN_IN_FORCE}.`);
   }
   return EXIT.ok;
 }

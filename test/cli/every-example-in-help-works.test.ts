@@ -42,7 +42,8 @@ async function setUp(t: TestContext, folder: TemporaryDirectory, example: string
   const admin = createServer((_request, response) => response.end('{"status":"ready"}'));
   t.after(() => admin.close());
   await new Promise<void>((resolve) => admin.listen(0, '127.0.0.1', resolve));
-  const adminPort = SERVING.test(example) ? 0 : (admin.address() as AddressInfo).port;
+  const adminPort =
+    SERVING.test(example) || example.startsWith('guardbee reload ') ? 0 : (admin.address() as AddressInfo).port;
 
   const prometheus = tokenPair();
   writeFileIn(folder, 'prometheus.token', `${prometheus.token}\n`);
@@ -93,6 +94,15 @@ test('every page of help has one example, and each example does what it says', a
     await t.test(example, async (t) => {
       const folder = new TemporaryDirectory(t);
       const env = await setUp(t, folder, example);
+      if (page === 'reload') {
+        // One that runs, with the same state directory.
+        env['XDG_STATE_HOME'] = folder.file('state');
+        const served = new WatchedProcess('guardbee', ['run', 'policy.yaml'], { cwd: folder.path, env });
+        t.after(async () => {
+          await served.stop();
+        });
+        await served.waitForLog((line) => line['msg'] === 'ready', 30_000);
+      }
       await using running = new WatchedProcess('sh', ['-c', `exec ${example}`], { cwd: folder.path, env });
       if (SERVING.test(example)) {
         await running.waitForLog((line) => line['msg'] === 'ready', 30_000);

@@ -97,7 +97,7 @@ for (const { what, text, kept } of LAYOUTS) {
     assert.deepEqual(rest, []);
     assertKept(file, kept);
     assert.ok(stderr.includes(`"a" (${A.slice(0, 6)}), ends at ${old?.not_after ?? ''}.`), stderr);
-    assert.match(stderr, /restart it for this to take effect/);
+    assert.match(stderr, /guardbee reload has a running guardbee take this over/);
     assert.ok(!stderr.includes(stdout.trim()));
     assert.deepEqual(readdirSync(folder.path), ['tokens.yaml']);
   });

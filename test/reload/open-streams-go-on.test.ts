@@ -16,6 +16,9 @@ const RELOADS = Number(process.env['GUARDBEE_RELOADS'] ?? 20);
 /** Of each kind; half of them over TLS. */
 const STREAMS = Number(process.env['GUARDBEE_STREAMS'] ?? 25);
 
+/** Between two messages of a stream: many at once say less each. */
+const EVERY_MS = Math.max(20, STREAMS);
+
 /** Messages with numbers, by which a lost, doubled or exchanged one shows. */
 class Numbered {
   readonly connection: RawConnection;
@@ -68,7 +71,7 @@ test('nothing of them is lost, cut or out of order', { timeout: 600_000 }, async
         const data = `data: <${String(number)}>\n\n`;
         connection.write(`${data.length.toString(16)}\r\n${data}\r\n`);
         number += 1;
-      }, 20);
+      }, EVERY_MS);
       connection.socket.once('close', () => {
         clearInterval(timer);
       });
@@ -90,7 +93,7 @@ test('nothing of them is lost, cut or out of order', { timeout: 600_000 }, async
     const say = (number: number): void => {
       setTimeout(() => {
         if (!connection.closed) connection.write(frame(`<${String(number)}>`));
-      }, 10);
+      }, EVERY_MS / 2);
     };
     streams.push(new Numbered(connection, say));
   }

@@ -39,7 +39,7 @@ export async function lookAtCertificates(
   if (chain === null) return [ok(check, `${file} is made at the first start`)];
   const [{ described }] = chain;
   return [
-    judgeDates(check, file, described, nowMs, 'restart guardbee, which makes a new one'),
+    judgeDates(check, file, described, nowMs, 'guardbee reload, which makes a new one'),
     ...uncovered(check, listener, described.names),
   ];
 }
@@ -70,7 +70,7 @@ function readChain(pem: string): Chain | null {
 
 const SOON_DAYS = 30;
 const NOW_DAYS = 7;
-const RENEW = 'renew it, then restart guardbee';
+const RENEW = 'renew it, then guardbee reload';
 const FULL_CHAIN = "have the server's certificate first and after it each its issuer, as in fullchain.pem";
 
 function judgeChain(check: string, file: string, chain: Chain, nowMs: number): Finding[] {

@@ -75,7 +75,7 @@ export async function lookAtRefusal(
       warn(
         check,
         `not asked: guardbee runs with the policy ${running.version}, and this file is ${policy.version}`,
-        'restart guardbee, so that it runs with what the file says',
+        'guardbee reload, so that it runs with what the file says',
       ),
     ];
   }
