@@ -14,6 +14,7 @@ import {
   truncateSync,
   writeFileSync,
 } from 'node:fs';
+import { open } from 'node:fs/promises';
 import { spawnSync } from 'node:child_process';
 import { describe, test } from 'node:test';
 import { segmentName } from '../../src/observe/audit/segments.js';
@@ -113,6 +114,31 @@ describe('checkpoints', () => {
     const head = JSON.parse(readFileSync(`${place.stateDir}/audit/head.json`, 'utf8')) as unknown;
     assert.deepEqual(head, place.heads.at(-1));
     assert.equal((await place.verify()).unsigned, 0);
+  });
+
+  test('at the start, where the end before left something unsigned', async () => {
+    using place = new TrailPlace();
+    for (let start = 0; start < 3; start += 1) {
+      const trail = await place.open();
+      trail.add(REFUSED, true);
+      assert.ok(await trail.durable(trail.sequence));
+      await trail.close(STOPPED);
+      // As if it had been killed before the end: without its last two records, and without a word of them.
+      const lines = readFileSync(place.last, 'utf8').split('\n');
+      writeFileSync(place.last, `${lines.slice(0, -3).join('\n')}\n`);
+      const kept = place.heads.filter(({ seq }) => seq < trail.sequence);
+      place.heads.splice(0, Infinity, ...kept);
+      const head = kept.at(-1);
+      if (head === undefined) rmSync(`${place.stateDir}/audit/head.json`);
+      else writeFileSync(`${place.stateDir}/audit/head.json`, JSON.stringify(head));
+      assert.equal(kept.length, start);
+    }
+    const trail = await place.open();
+    await waitUntil(() => place.heads.length === 3, 'a checkpoint');
+    assert.deepEqual(place.said, []);
+    assert.equal((await place.verify()).unsigned, 0);
+    await place.isWhole();
+    await trail.close(STOPPED);
   });
 
   test('by time, and only where something was written', async () => {
@@ -477,4 +503,25 @@ describe('while it is written', () => {
     assert.equal(opened.length, 1);
     await opened[0]?.close(STOPPED);
   });
+});
+
+test('a look at the disk that failed once, while nobody asked anything, keeps nobody out', async () => {
+  using place = new TrailPlace();
+  const trail = await place.open();
+  trail.add(REFUSED, true);
+  assert.ok(await trail.durable(trail.sequence));
+  const handle = await open(place.last);
+  const prototype = Object.getPrototypeOf(handle) as { stat: unknown };
+  await handle.close();
+  const { stat } = prototype;
+  try {
+    prototype.stat = () => Promise.reject(Object.assign(new Error('as the test wants it'), { code: 'EIO' }));
+    await waitUntil(() => trail.trouble === 'EIO', 'the look to fail');
+  } finally {
+    prototype.stat = stat;
+  }
+  await waitUntil(() => trail.trouble === null, 'the next look');
+  assert.deepEqual(place.said, ['failing EIO', 'recovered']);
+  assert.equal(await trail.close(STOPPED), 0);
+  await place.isWhole();
 });

@@ -110,9 +110,13 @@ export class SegmentWriter {
     this.#watch = setInterval(() => {
       if (this.#running !== null) return;
       this.#start(async () => {
-        await this.#look().catch((error: unknown) => {
+        try {
+          await this.#look();
+          // Where nothing waits it was a look that failed, and this one did not.
+          if (this.#trouble !== null && this.#lines.length === 0) this.#worked();
+        } catch (error) {
           this.#failed(codeOf(error));
-        });
+        }
       });
     }, LOOK_EVERY_MS);
     this.#watch.unref();

@@ -291,6 +291,8 @@ export class AuditTrail {
         detail: { chain: head.chain, hash: head.hash, seq: head.seq },
       });
     }
+    // What is killed again and again before its time for a checkpoint comes would otherwise never sign anything.
+    if (found !== null && found.last.signature === undefined) this.checkpoint();
   }
 
   /** Somebody was at the segment. */
