@@ -1,6 +1,9 @@
 import assert from 'node:assert/strict';
 import { copyFileSync, readFileSync, renameSync, rmSync, truncateSync, unlinkSync, writeFileSync } from 'node:fs';
+import { open } from 'node:fs/promises';
 import { describe, test } from 'node:test';
+import { Undelivered } from '../../src/observe/audit/undelivered.js';
+import { StateError } from '../../src/state/store.js';
 import { TemporaryDirectory } from '../support/temporary-directory.js';
 import { waitUntil } from '../support/wait.js';
 import { DeliveredTrail, deliverySettings, linesOf, logOf, segmentsOf } from './delivered-trail.js';
@@ -32,6 +35,27 @@ async function leftBehind(directory: TemporaryDirectory, collector: TestCollecto
 }
 
 describe('a delivery goes on where it was left', () => {
+  test('after a segment that could not be looked at for a moment', async () => {
+    await using collector = await TestCollector.start();
+    using directory = new TemporaryDirectory();
+    await leftBehind(directory, collector, 10);
+    const source = new Undelivered(directory.file('log'));
+    await source.begin();
+    const limits = { records: 1000, bytes: 1024 * 1024 };
+    assert.ok((await source.read(100, limits)).lines.length > 0);
+    const handle = await open('/dev/null');
+    const prototype = Object.getPrototypeOf(handle) as { stat: unknown };
+    await handle.close();
+    const { stat } = prototype;
+    try {
+      prototype.stat = () => Promise.reject(Object.assign(new Error('as the test wants it'), { code: 'EIO' }));
+      await assert.rejects(source.read(1_000_000, limits), StateError);
+    } finally {
+      prototype.stat = stat;
+    }
+    await source.close();
+  });
+
   test('after a restart, with nothing repeated and nothing left out', async () => {
     await using collector = await TestCollector.start();
     using directory = new TemporaryDirectory();

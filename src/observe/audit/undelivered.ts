@@ -136,8 +136,7 @@ export class Undelivered {
   }
 
   async close(): Promise<void> {
-    await this.#handle?.close();
-    this.#handle = null;
+    await this.#leave();
     this.#segment = null;
     this.#offset = 0;
     this.#skipping = false;
@@ -169,6 +168,13 @@ export class Undelivered {
       room = limits.bytes - lines.reduce((sum, { bytes }) => sum + bytes.length, 0);
     }
     return { lines, gaps };
+  }
+
+  /** Nothing was written there, so there is nothing that closing could fail to keep. */
+  async #leave(): Promise<void> {
+    const handle = this.#handle;
+    this.#handle = null;
+    await handle?.close().catch(() => undefined);
   }
 
   /** Null: it is gone, or there was none yet. */
@@ -239,13 +245,15 @@ export class Undelivered {
   /** Another file has the name of the segment now, with the same beginning: the writer puts back what was taken away. */
   async #isReplaced(): Promise<boolean> {
     if (this.#handle === null || this.#segment === null) return false;
+    const name = path.join(this.#dir, this.#segment.file);
     const [now, before] = await Promise.all([
-      stat(path.join(this.#dir, this.#segment.file)).catch(() => null),
-      this.#handle.stat(),
+      stat(name).catch(() => null),
+      this.#handle.stat().catch((error: unknown) => {
+        throw new StateError(`${name} cannot be read: ${why(error)}`);
+      }),
     ]);
     if (now === null || (now.ino === before.ino && now.dev === before.dev)) return false;
-    await this.#handle.close();
-    this.#handle = null;
+    await this.#leave();
     return true;
   }
 
