@@ -164,9 +164,15 @@ export class App {
     return clean;
   }
 
-  /** Ends everything at once. */
+  /** Ends everything at once. What does not end, as on a disk that never answers, is left after a while. */
   async stop(): Promise<void> {
-    await this.#parts.stop();
+    let timer: NodeJS.Timeout | undefined;
+    const late = new Promise<'late'>((resolve) => {
+      timer = setTimeout(resolve, LONGEST_STOP_MS, 'late');
+    });
+    const ended = await Promise.race([this.#parts.stop(), late]);
+    clearTimeout(timer);
+    if (ended === 'late') this.#parts.settings.log.error('stop.late', 'not everything ended: a disk may not answer');
   }
 }
 
@@ -178,6 +184,9 @@ function urlOf(listener: Listener, { address, port }: AddressInfo): string {
   const range = listener.lastPort === listener.bind.port ? '' : `-${String(listener.lastPort)}`;
   return `${listener.tls === null ? 'tcp' : 'tls'}://${at}${range}`;
 }
+
+/** More than the last records and the last batch of a delivery may take. */
+const LONGEST_STOP_MS = 10_000;
 
 function hostPort(host: string, port: number): string {
   return `${host.includes(':') ? `[${host}]` : host}:${String(port)}`;

@@ -254,6 +254,17 @@ describe('more than memory holds meanwhile', () => {
   });
 });
 
+test('a disk that never answers again: a signal ends the process all the same', async () => {
+  await using upstream = await RecordingUpstream.start({ respond: respond.status(200) });
+  await using audited = await AuditedGuard.start({ upstream: upstream.url });
+  audited.disk('stuck');
+  const { guard } = audited;
+  assert.equal((await request(guard.plain, {})).status, 401);
+  const { signal } = await guard.process.kill('SIGTERM', 60_000);
+  assert.equal(signal, 'SIGKILL');
+  assert.match(guard.process.stderr, /ending by force/);
+});
+
 describe('a directory that cannot be used at the start', () => {
   function start(directory: TemporaryDirectory, dir: string, state = directory.file('state')) {
     const sha256 = createHash('sha256').update('t').digest('hex');

@@ -1,4 +1,5 @@
 /** guardbee as a process that keeps an audit trail, on a disk that does as the test says. */
+import { spawnSync } from 'node:child_process';
 import { readFileSync, readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { type AuditRecord, readRecord } from '../../src/observe/audit/record.js';
@@ -44,7 +45,8 @@ export class AuditedGuard implements AsyncDisposable {
   }
 
   /** From here on. Empty: it works. */
-  disk(does: '' | 'hang' | 'EROFS' | 'EIO'): void {
+  disk(does: '' | 'hang' | 'stuck' | 'EROFS' | 'EIO'): void {
+    if (does === 'stuck') spawnSync('mkfifo', [this.#folder.file('disk.fifo')]);
     writeFileSync(this.#folder.file('disk'), does);
   }
 

@@ -1,6 +1,7 @@
 /**
  * Loaded into a guardbee that a test runs (`--import`): its disk does as the file says that DISK_DOES names. Empty: it
- * works; `hang`: it does not answer; a code such as `EROFS`: every write fails with that.
+ * works; `hang`: it does not answer; `stuck`: nor does the thread of Node's that asks it, ever; a code such as `EROFS`:
+ * every write fails with that.
  */
 import { readFileSync } from 'node:fs';
 import { type FileHandle, open } from 'node:fs/promises';
@@ -13,6 +14,8 @@ function does(): string {
 
 async function works(): Promise<void> {
   for (let how = does(); how !== ''; how = does()) {
+    // Nobody writes into it.
+    if (how === 'stuck') await open(`${process.env['DISK_DOES'] ?? ''}.fifo`);
     if (how !== 'hang') throw Object.assign(new Error(`${how}: as the test wants it`), { code: how });
     await new Promise((resolve) => setTimeout(resolve, LOOK_AGAIN_MS));
   }
