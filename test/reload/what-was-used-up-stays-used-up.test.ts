@@ -17,8 +17,7 @@ test('rates and quotas go on counting, and a rule that changed counts by what it
   assert.equal((await hangUp(guard))['event.name'], 'policy.reloaded');
   assert.deepEqual([await ask(), await ask()], [200, 429]);
   rewrite(guard, ({ listeners }) => {
-    for (const listener of Object.values(listeners ?? {}))
-      listener['limits'] = { quota: { requests: 3, per: '1d' } };
+    for (const listener of Object.values(listeners ?? {})) listener['limits'] = { quota: { requests: 3, per: '1d' } };
   });
   const line = await hangUp(guard);
   assert.equal(line['event.name'], 'policy.reloaded', JSON.stringify(line));
