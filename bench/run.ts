@@ -63,6 +63,8 @@ function residentMegabytes(pid: number): number {
 interface Load {
   readonly requests: number;
   readonly perSecond: number;
+  /** Milliseconds that 99 of 100 requests took at most; NaN where the program that asks does not say. */
+  readonly p99: number;
 }
 
 /** A body that is sent with each request: the file it is in, and the script that makes wrk send it. */
@@ -83,6 +85,7 @@ async function load(url: string, token: string, body: BodyFiles | null): Promise
         '-t1',
         `-c${String(CONNECTIONS)}`,
         `-d${String(SECONDS)}`,
+        '--latency',
         ...fields,
         ...(body === null ? [] : ['-s', body.lua]),
       ]
@@ -106,7 +109,9 @@ async function load(url: string, token: string, body: BodyFiles | null): Promise
   const requests = Number(/(\d+) requests in|requests: (\d+) total/.exec(said)?.slice(1).find(Boolean) ?? 0);
   const bad = /Non-2xx or 3xx responses: (\d+)|(\d+) 4xx/.exec(said);
   if (requests === 0 || Number(bad?.slice(1).find(Boolean) ?? 0) > 0) throw new Error(`the load went wrong:\n${said}`);
-  return { requests, perSecond: requests / SECONDS };
+  const [, p99, unit] = /99%\s+([\d.]+)(us|ms|s)/.exec(said) ?? [];
+  const ms = Number(p99) * (unit === 'us' ? 0.001 : unit === 's' ? 1000 : 1);
+  return { requests, perSecond: requests / SECONDS, p99: ms };
 }
 
 /** 100 kB as a client of a model sends them: a conversation, and a few options. */
@@ -167,7 +172,7 @@ async function main(): Promise<number> {
     const upstream = await keep(start([node, here('./upstream.js')], /^\d+\n/, 1));
     const upstreamPort = upstream.said.trim();
     const body = writeBody(dir);
-    const policyWith = (name: string, routes: string): string => {
+    const policyWith = (name: string, routes: string, more = ''): string => {
       const policy = join(dir, `${name}.yaml`);
       writeFileSync(
         policy,
@@ -189,14 +194,15 @@ authenticators:
 roles: { user: [access] }
 state: { dir: ${join(dir, name)} }
 log: { file: ${join(dir, `${name}.log`)} }
-`,
+${more}`,
         { mode: 0o600 },
       );
       return policy;
     };
-    const started = (name: string, routes: string): Promise<Running> =>
-      keep(startGuardbee(node, policyWith(name, routes), join(dir, `${name}.log`)));
+    const started = (name: string, routes: string, more = ''): Promise<Running> =>
+      keep(startGuardbee(node, policyWith(name, routes, more), join(dir, `${name}.log`)));
     const guardbee = await started('plain', '');
+    const audited = await started('audited', '', 'audit: { on_failure: deny }\n');
     const judging = await started(
       'judging',
       `      - { name: passed, path: /v1/passed, methods: [POST], require: access }
@@ -228,6 +234,7 @@ log: { file: ${join(dir, `${name}.log`)} }
     const rows = [
       { name: 'direct', url: `http://127.0.0.1:${upstreamPort}${path}`, pid: null, token, body: null },
       { name: 'guardbee', url: `${guardbee.said}${path}`, pid: guardbee.pid, token, body: null },
+      { name: 'guardbee, audit', url: `${audited.said}${path}`, pid: audited.pid, token, body: null },
       { name: 'guardbee, JWT', url: `${guardbee.said}${path}`, pid: guardbee.pid, token: jwt, body: null },
       { name: 'guardbee, rules', url: `${judging.said}${path}`, pid: judging.pid, token, body: null },
       {
@@ -243,9 +250,7 @@ log: { file: ${join(dir, `${name}.log`)} }
     // Node gives memory back some seconds after a start; idle is what stays.
     await new Promise((resolve) => setTimeout(resolve, IDLE_MS));
     const idle = residentMegabytes(guardbee.pid);
-    const figures = new Map<string, { cpu: number[]; rate: number[] }>(
-      rows.map((row) => [row.name, { cpu: [], rate: [] }]),
-    );
+    const figures = new Map<string, Figures>(rows.map((row) => [row.name, { cpu: [], rate: [], p99: [] }]));
     for (let round = 1 - WARM_UP; round <= ROUNDS; round += 1) {
       for (const row of rows) {
         if (process.stderr.isTTY)
@@ -253,10 +258,11 @@ log: { file: ${join(dir, `${name}.log`)} }
             `${round < 1 ? 'warming up' : `round ${String(round)} of ${String(ROUNDS)}`}: ${row.name}      \r`,
           );
         const before = row.pid === null ? 0 : cpuMicroseconds(row.pid);
-        const { requests, perSecond } = await load(row.url, row.token, row.body);
+        const { requests, perSecond, p99 } = await load(row.url, row.token, row.body);
         const after = row.pid === null ? 0 : cpuMicroseconds(row.pid);
         if (round < 1) continue;
         figures.get(row.name)?.rate.push(perSecond);
+        figures.get(row.name)?.p99.push(p99);
         if (row.pid !== null) figures.get(row.name)?.cpu.push((after - before) / requests);
       }
     }
@@ -287,7 +293,14 @@ async function startGuardbee(node: string, policy: string, logFile: string): Pro
   }
 }
 
-function report(figures: ReadonlyMap<string, { cpu: number[]; rate: number[] }>, readyMs: number, idle: number): void {
+/** Of each round. */
+interface Figures {
+  readonly cpu: number[];
+  readonly rate: number[];
+  readonly p99: number[];
+}
+
+function report(figures: ReadonlyMap<string, Figures>, readyMs: number, idle: number): void {
   const of = (name: string): { cpu: number; rate: number } => ({
     cpu: median(figures.get(name)?.cpu ?? []),
     rate: median(figures.get(name)?.rate ?? []),
@@ -297,11 +310,16 @@ function report(figures: ReadonlyMap<string, { cpu: number[]; rate: number[] }>,
     const others = figures.get(to)?.cpu ?? [];
     return median((figures.get(name)?.cpu ?? []).map((one, round) => one / (others[round] ?? Number.NaN))).toFixed(2);
   };
+  const later = (name: string, than: string): string => {
+    const others = figures.get(than)?.p99 ?? [];
+    return median((figures.get(name)?.p99 ?? []).map((one, round) => one - (others[round] ?? Number.NaN))).toFixed(2);
+  };
   const line = (cells: readonly string[]): string =>
     cells.map((cell, index) => (index === 0 ? cell.padEnd(16) : cell.padStart(16))).join('');
   const out = [
     `TLS 1.3, HTTP/1.1 keep-alive, small JSON, ${String(CONNECTIONS)} connections, proxy on one core, load and service on the other;`,
     `medians of ${String(ROUNDS)} rounds of ${String(SECONDS)} s in turn. guardbee: token, CIDR, routes, access log to a file, metrics.`,
+    'guardbee, audit: the same with an audit trail on the disk that the files of this run are on.',
     'guardbee, JWT: the same with an ES256 token seen before, asking each time whether it was revoked.',
     'guardbee, rules: the same request where other routes of the policy judge bodies. 100 kB: a JSON body, streamed through',
     'or held, judged and sent on. http-proxy 1.18.1: the same token check, nothing else. direct: no TLS, no checks.',
@@ -321,7 +339,7 @@ function report(figures: ReadonlyMap<string, { cpu: number[]; rate: number[] }>,
   }
   out.push(
     '',
-    `to guardbee: JWT ${ratio('guardbee, JWT', 'guardbee')}, rules ${ratio('guardbee, rules', 'guardbee')} · ` +
+    `to guardbee: audit ${ratio('guardbee, audit', 'guardbee')} (p99 ${later('guardbee, audit', 'guardbee')} ms later), JWT ${ratio('guardbee, JWT', 'guardbee')}, rules ${ratio('guardbee, rules', 'guardbee')} · ` +
       `judging 100 kB: ${((of('100 kB judged').cpu - of('100 kB passed').cpu) / 1_000).toFixed(2)} ms of CPU`,
     `guardbee start-up to listening: ${readyMs.toFixed(0)} ms · RSS after ${String(IDLE_MS / 1000)} s idle: ${idle.toFixed(1)} MB`,
     '',

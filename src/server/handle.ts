@@ -48,10 +48,10 @@ export interface Witness {
   /** Whether anything goes on at present. */
   readonly accepts: boolean;
   /**
-   * Whether this may go on, at once or when it is known.
-   * @param unsafe it may change something, or opens a stream whose end may be far away
+   * Of what may change something, or opens a stream whose end may be far away: whether it may go on, at once or when it is
+   * known.
    */
-  before(record: ExchangeRecord, unsafe: boolean): boolean | Promise<boolean>;
+  before(record: ExchangeRecord): boolean | Promise<boolean>;
 }
 
 /**
@@ -187,9 +187,14 @@ function settle(
     goOn(exchange, decision, caller, upgrading, around);
     return;
   }
-  const unsafe = isUnsafe(decision);
-  const recorded = witness.before(exchange.soFar, unsafe);
-  if (unsafe) exchange.recorded();
+  if (!isUnsafe(decision)) {
+    // Recorded when it is over.
+    if (witness.accepts) goOn(exchange, decision, caller, upgrading, around);
+    else respond.denial(exchange, 'audit_unavailable', []);
+    return;
+  }
+  const recorded = witness.before(exchange.soFar);
+  exchange.recorded();
   if (recorded === true) goOn(exchange, decision, caller, upgrading, around);
   else if (recorded === false) respond.denial(exchange, 'audit_unavailable', []);
   else {

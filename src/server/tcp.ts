@@ -116,7 +116,7 @@ class Session {
       return;
     }
     this.#granted = true;
-    const recorded = witness.before(this.#record('underway', { kind: 'permitted' }), true);
+    const recorded = witness.before(this.#record('underway', { kind: 'permitted' }));
     if (recorded === true) this.#goOn();
     else if (recorded === false) this.#refuse();
     else {

@@ -253,6 +253,12 @@ const CASES: readonly Case[] = [
     line: null,
   },
   {
+    what: 'the last segment taken away',
+    after: (dir) => unlinkSync(join(dir, SECOND)),
+    kind: null,
+    notes: ['ends_sealed'],
+  },
+  {
     what: 'a file that is none of it',
     after: (dir) => writeFileSync(join(dir, 'notes'), ''),
     kind: 'stranger',

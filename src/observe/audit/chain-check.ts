@@ -37,6 +37,7 @@ export type NoteKind =
   | 'chain_recovered'
   | 'records_lost'
   | 'not_signed_yet'
+  | 'ends_sealed'
   | 'signatures_not_checked'
   | 'head_too_old';
 
@@ -231,6 +232,7 @@ export class ChainCheck {
   finish(isLive: boolean): void {
     if (this.#last !== null) this.#ends.set(this.#last.seq, this.#last.hash);
     this.#finishBeginning();
+    this.#finishEnd();
     this.#finishSignatures(isLive);
     this.#finishHeads();
   }
@@ -430,6 +432,15 @@ export class ChainCheck {
         : removal.seq < signed
           ? `${missing}, and what says that records were removed (record ${removal.seq}) does not fit`
           : `${missing}, and the record that says so (${removal.seq}) is not covered by a checkpoint`,
+    );
+  }
+
+  /** A segment is sealed only when the next record wants another one, which is opened in the same breath. */
+  #finishEnd(): void {
+    if (!this.#settings.whole || this.#last?.event !== 'segment_sealed') return;
+    this.notes.add(
+      'ends_sealed',
+      'its last segment is sealed, and no other follows: one was removed, or guardbee was killed in that moment',
     );
   }
 

@@ -56,12 +56,12 @@ export class Evidence {
   }
 
   /**
-   * Of a request that may go on: whether it does, at once or when what it is about to do is on the disk.
-   * @param unsafe it may change something, or opens a stream whose end may be far away
+   * Of a request that may go on and may change something, or opens a stream whose end may be far away: whether it does, at
+   * once or when what it is about to do is on the disk.
    */
-  before(record: ExchangeRecord, unsafe: boolean): boolean | Promise<boolean> {
+  before(record: ExchangeRecord): boolean | Promise<boolean> {
     if (!this.accepts) return false;
-    if (!unsafe || record.route?.audit === 'denials_only') return true;
+    if (record.route?.audit === 'denials_only') return true;
     const seq = this.#add(this.#entry(record, 'authorization_granted', 'permitted', undefined), true);
     const written = this.#trail.durable(seq);
     if (!this.#denies) return written instanceof Promise ? written.then(() => true) : true;

@@ -3,6 +3,7 @@
  * the hash of the line before included.
  */
 import { hash } from 'node:crypto';
+import { BoundedCache } from '../bounded-cache.js';
 import { type CanonicalValue, canonicalJson } from './canonical-json.js';
 import { AUDIT_EVENTS, AUDIT_RESULTS, type AuditEvent, type AuditResult } from './events.js';
 
@@ -127,43 +128,63 @@ function cut(text: string, most: number): string {
 function compose(entry: Entry, place: Place, seal: Seal | null): WrittenRecord {
   const { action, authenticator, client, count, credential, detail, host, peer, reason, resource, roles } = entry;
   let before = '';
-  if (action !== undefined) before += `"action":${quoted(action)},`;
-  if (authenticator !== undefined) before += `"authenticator":${quoted(authenticator)},`;
+  if (action !== undefined) before += `"action":${remembered(action)},`;
+  if (authenticator !== undefined) before += `"authenticator":${remembered(authenticator)},`;
   if (entry.bytes_in !== undefined) before += `"bytes_in":${amount(entry.bytes_in)},`;
   if (entry.bytes_out !== undefined) before += `"bytes_out":${amount(entry.bytes_out)},`;
   before += `"chain":"${place.chain}"`;
-  if (client !== undefined) before += `,"client":${quoted(client)}`;
+  if (client !== undefined) before += `,"client":${remembered(client)}`;
   if (count !== undefined) before += `,"count":${amount(count)}`;
-  if (credential !== undefined) before += `,"credential":${quoted(credential)}`;
+  if (credential !== undefined) before += `,"credential":${remembered(credential)}`;
   if (detail !== undefined) before += `,"detail":${canonicalJson(tame(detail))}`;
   if (entry.duration_ms !== undefined) before += `,"duration_ms":${amount(entry.duration_ms)}`;
   before += `,"event":"${entry.event}"`;
   // Here stands the hash.
   let after = '';
-  if (host !== undefined) after += `,"host":${quoted(host)}`;
+  if (host !== undefined) after += `,"host":${remembered(host)}`;
   if (seal !== null) after += `,"key":"${seal.key}"`;
-  if (entry.listener !== undefined) after += `,"listener":${quoted(entry.listener)}`;
-  if (peer !== undefined) after += `,"peer":${quoted(peer)}`;
-  after += `,"policy":${quoted(place.policy)},"prev":"${place.prev}"`;
-  if (entry.protocol !== undefined) after += `,"protocol":${quoted(entry.protocol)}`;
+  if (entry.listener !== undefined) after += `,"listener":${remembered(entry.listener)}`;
+  if (peer !== undefined) after += `,"peer":${remembered(peer)}`;
+  after += `,"policy":${remembered(place.policy)},"prev":"${place.prev}"`;
+  if (entry.protocol !== undefined) after += `,"protocol":${remembered(entry.protocol)}`;
   if (entry.query !== undefined) after += ',"query":true';
   if (reason !== undefined) after += `,"reason":${quoted(reason)}`;
   if (entry.request_id !== undefined) after += `,"request_id":${quoted(entry.request_id)}`;
   if (resource !== undefined) after += `,"resource":${quoted(resource)}`;
   after += `,"result":"${entry.result}"`;
-  if (roles !== undefined) after += `,"roles":[${roles.map(quoted).join(',')}]`;
-  if (entry.route !== undefined) after += `,"route":${quoted(entry.route)}`;
+  if (roles !== undefined) after += `,"roles":${list(roles)}`;
+  if (entry.route !== undefined) after += `,"route":${remembered(entry.route)}`;
   after += `,"seq":${amount(place.seq)}`;
   let last = '';
   if (entry.status !== undefined) last += `,"status":${amount(entry.status)}`;
   last += `,"time":"${place.time}"`;
   if (entry.upgrade !== undefined) last += ',"upgrade":true';
-  if (entry.upstream !== undefined) last += `,"upstream":${quoted(entry.upstream)}`;
+  if (entry.upstream !== undefined) last += `,"upstream":${remembered(entry.upstream)}`;
   last += ',"v":1';
-  if (entry.who !== undefined) last += `,"who":${quoted(entry.who)}`;
+  if (entry.who !== undefined) last += `,"who":${remembered(entry.who)}`;
   if (seal !== null) last = `,"signature":"${seal.sign(`{${before}${after}${last}}`)}"${last}`;
   const digest = sha256(`{${before}${after}${last}}`);
   return { line: `{${before},"hash":"${digest}"${after}${last}}`, hash: digest };
+}
+
+/** Names and addresses come again with almost every record. */
+const REMEMBERED = new BoundedCache(1024, quoted);
+const LONGEST_REMEMBERED = 256;
+
+function remembered(text: string): string {
+  return text.length <= LONGEST_REMEMBERED ? REMEMBERED.get(text) : quoted(text);
+}
+
+/** Those of an identity are the same list each time. */
+const LISTS = new WeakMap<readonly string[], string>();
+
+function list(texts: readonly string[]): string {
+  let written = LISTS.get(texts);
+  if (written === undefined) {
+    written = `[${texts.map(quoted).join(',')}]`;
+    LISTS.set(texts, written);
+  }
+  return written;
 }
 
 /** Lone surrogates become U+FFFD: they have no form in UTF-8 (RFC 8785 §3.2.2.2). */
