@@ -147,6 +147,17 @@ const CASES: readonly (readonly [title: string, text: string, expected: string])
   // Encoded keys.
   ['an encoded equals sign', 'password%3Dhunter2', 'password=[redacted]'],
   ['an encoded space', 'Bearer%20hunter2', 'Bearer [redacted]'],
+  // As JSON writers escape what base64 has in it (.NET, PHP).
+  ['an escaped plus', '{"h":"Bearer QUJDRA\\u002Bhunter9"}', `{"h":"Bearer ${masked('QUJDRA\\u002Bhunter9')}"}`],
+  ['an escaped slash', '{"h":"Bearer QUJDRA\\/hunter9"}', `{"h":"Bearer ${masked('QUJDRA\\/hunter9')}"}`],
+  // As grep and loggers colour it.
+  [
+    'a coloured key',
+    '\x1b[01;31m\x1b[Kpassword\x1b[m\x1b[K=hunter2',
+    '\x1b[01;31m\x1b[Kpassword\x1b[m\x1b[K=[redacted]',
+  ],
+  ['a coloured scheme', '\x1b[1mBearer\x1b[0m hunter2', '\x1b[1mBearer\x1b[0m [redacted]'],
+  ['what is coloured after a scheme', 'Bearer \x1b[38:5:9mhunter2\x1b[0m', 'Bearer \x1b[38:5:9m[redacted]\x1b[0m'],
   // Attempts to look masked already.
   ['a mask with something after it', 'token=[redacted:ab12cd]hunter2', `token=${masked('[redacted:ab12cd]hunter2')}`],
   [

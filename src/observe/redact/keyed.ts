@@ -13,11 +13,12 @@ const EVERYDAY: ReadonlySet<string> = new Set(['pass', 'signature', 'sessionid',
 
 /**
  * Between the name and the value: the name's closing quote, the separator, opening brackets, `Some(` or `SecretStr(`
- * before a quote, the `b` of Python's bytes. Terminal colours may stand anywhere in between (Rust's tracing writes them).
+ * before a quote, the `b` of Python's bytes. Terminal colours may stand anywhere in between (Rust's tracing writes
+ * them, and grep, with an erasure after each).
  */
 const SEPARATOR =
   // eslint-disable-next-line no-control-regex -- ESC begins a colour
-  /(?:\\{0,7}["'`]|\]|[ \t]|\x1b\[[\d;]{0,16}m){0,8}(=>|:=|[:=])(?:[ \t({]|\[(?!redacted|secret\]|REDACTED\])|\x1b\[[\d;]{0,16}m|[A-Za-z_]\w{0,23}\((?=\\{0,7}["'`])|[bru](?=["'])){0,8}/y;
+  /(?:\\{0,7}["'`]|\]|[ \t]|\x1b\[[\d;:]{0,16}[mK]){0,8}(=>|:=|[:=])(?:[ \t({]|\[(?!redacted|secret\]|REDACTED\])|\x1b\[[\d;:]{0,16}[mK]|[A-Za-z_]\w{0,23}\((?=\\{0,7}["'`])|[bru](?=["'])){0,8}/y;
 /** As raw header lists are printed: `'authorization', 'Bearer …'`. */
 const LIST_SEPARATOR = /\\{0,7}["'],[ \t]?/y;
 /** `--api-key VALUE`. */

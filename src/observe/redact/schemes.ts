@@ -3,10 +3,13 @@ import { SENTENCE_WORDS } from './sentence.js';
 import type { Spans } from './spans.js';
 
 /** A scheme and what follows it, wherever it stands. */
-const SCHEMES = /(?<![A-Za-z0-9])(bearer|basic|token|apikey|negotiate|dpop)((?:[\s,]|\\{0,7}["']){1,16})/gi;
+const SCHEMES =
+  // eslint-disable-next-line no-control-regex -- ESC begins a colour
+  /(?<![A-Za-z0-9])(bearer|basic|token|apikey|negotiate|dpop)((?:[\s,]|\\{0,7}["']|\x1b\[[\d;:]{0,16}[mK]){1,16})/gi;
 // No separator of SCHEMES may be in it: a value that is left alone is then never scanned twice.
+// Of escapes those that JSON writers put in the place of `+`, `/` and `=`.
 // eslint-disable-next-line no-control-regex -- ESC begins a colour
-const CREDENTIAL = /(?![:=])[^\s"'<>,;\\\x1b]+/y;
+const CREDENTIAL = /(?![:=])(?:[^\s"'<>,;\\\x1b]|\\(?:\/|u00[0-9A-Fa-f]{2}))+/y;
 const PLAIN_WORD = /^[A-Za-z]{1,15}[.:!?)\]]{0,3}$/;
 const CHALLENGE = /^(?:realm|error|error_description|error_uri|scope|charset)=/;
 const AFTER_BEARER: ReadonlySet<string> = new Set([
