@@ -149,7 +149,7 @@ const CASES: readonly (readonly [title: string, text: string, expected: string])
   ['an encoded space', 'Bearer%20hunter2', 'Bearer [redacted]'],
   // As JSON writers escape what base64 has in it (.NET, PHP).
   ['an escaped plus', '{"h":"Bearer QUJDRA\\u002Bhunter9"}', `{"h":"Bearer ${masked('QUJDRA\\u002Bhunter9')}"}`],
-  ['an escaped slash', '{"h":"Bearer QUJDRA\\/hunter9"}', `{"h":"Bearer ${masked('QUJDRA\\/hunter9')}"}`],
+  ['an escaped slash', '{"h":"Bearer QUJDRA\\/hunter9"}', `{"h":"Bearer [redacted]"}`],
   // As grep and loggers colour it.
   [
     'a coloured key',
@@ -158,6 +158,9 @@ const CASES: readonly (readonly [title: string, text: string, expected: string])
   ],
   ['a coloured scheme', '\x1b[1mBearer\x1b[0m hunter2', '\x1b[1mBearer\x1b[0m [redacted]'],
   ['what is coloured after a scheme', 'Bearer \x1b[38:5:9mhunter2\x1b[0m', 'Bearer \x1b[38:5:9m[redacted]\x1b[0m'],
+  ['a coloured key of three letters', '\x1b[3mkey\x1b[0m=hunter2', '\x1b[3mkey\x1b[0m=[redacted]'],
+  ['a known token, coloured', `\x1b[1;31m${WORDS}\x1b[0m`, `\x1b[1;31m${masked(WORDS)}\x1b[0m`],
+  ['a known token with odd characters, coloured', `\x1b[31m${ODD}\x1b[0m`, `\x1b[31m${masked(ODD)}\x1b[0m`],
   // Attempts to look masked already.
   ['a mask with something after it', 'token=[redacted:ab12cd]hunter2', `token=${masked('[redacted:ab12cd]hunter2')}`],
   [

@@ -14,7 +14,7 @@ import { ClearedRuns } from './cleared-runs.js';
 import { textOf } from './byte-text.js';
 import { MAX_TOKEN, MIN_TOKEN } from './mask.js';
 import { holdsNothing, piecesToLookUp } from './run-glance.js';
-import { RUN, WORD, kindOf } from './runs.js';
+import { ESCAPE, RUN, WORD, endOfColour, kindOf } from './runs.js';
 
 /** What the glance asks about a run or a word of its own. */
 export interface RunJudge {
@@ -117,6 +117,12 @@ export class Glance {
           odd = false;
           ascii = true;
         }
+      }
+      if (byte === ESCAPE) {
+        at = endOfColour((index) => bytes[index], at);
+        run = at + 1;
+        word = at + 1;
+        continue;
       }
       if ((row & SPECIAL) === 0) continue;
       if (byte === NEWLINE) {

@@ -24,6 +24,8 @@ const LIST_SEPARATOR = /\\{0,7}["'],[ \t]?/y;
 /** `--api-key VALUE`. */
 const OPTION_SEPARATOR = /[ \t]{1,4}/y;
 const OPTION_BEFORE = /--[A-Za-z0-9-]{0,24}$/;
+// eslint-disable-next-line no-control-regex -- ESC begins a colour
+const COLOUR_BEFORE = /\x1b\[[\d;:]{0,16}[mK]$/;
 const QUOTE = /(\\{0,7})(["'`])/y;
 
 const NOT_A_SECRET = /^(?:null|undefined|none|nil|true|false|\*{3,})$/i;
@@ -38,7 +40,10 @@ export function findKeyed(text: string, spans: Spans): void {
     const after = found.index + name.length;
     const before = found.index === 0 ? '' : text.charAt(found.index - 1);
     // `monkey` and `compass` are words; `apiKey` and `api_key` are names.
-    const startsWord = !/[A-Za-z]/.test(before) || (/[a-z]/.test(before) && /^[A-Z]/.test(found[0]));
+    const startsWord =
+      !/[A-Za-z]/.test(before) ||
+      (/[a-z]/.test(before) && /^[A-Z]/.test(found[0])) ||
+      COLOUR_BEFORE.test(text.slice(Math.max(0, found.index - 20), found.index));
     if ((name === 'key' || name === 'pass') && !startsWord) continue;
 
     const separator = separatorAt(text, found.index, after, name);

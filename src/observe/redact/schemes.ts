@@ -5,7 +5,7 @@ import type { Spans } from './spans.js';
 /** A scheme and what follows it, wherever it stands. */
 const SCHEMES =
   // eslint-disable-next-line no-control-regex -- ESC begins a colour
-  /(?<![A-Za-z0-9])(bearer|basic|token|apikey|negotiate|dpop)((?:[\s,]|\\{0,7}["']|\x1b\[[\d;:]{0,16}[mK]){1,16})/gi;
+  /(?:(?<![A-Za-z0-9])|(?<=\x1b\[[\d;:]{0,16}[mK]))(bearer|basic|token|apikey|negotiate|dpop)((?:[\s,]|\\{0,7}["']|\x1b\[[\d;:]{0,16}[mK]){1,16})/gi;
 // No separator of SCHEMES may be in it: a value that is left alone is then never scanned twice.
 // Of escapes those that JSON writers put in the place of `+`, `/` and `=`.
 // eslint-disable-next-line no-control-regex -- ESC begins a colour
