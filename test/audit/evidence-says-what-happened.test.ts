@@ -37,7 +37,7 @@ const CALLED: Readonly<Record<string, readonly DenialReason[]>> = {
   suspicious_activity: [
     ...(['malformed_request', 'malformed_head', 'malformed_target', 'ambiguous_framing', 'host_missing'] as const),
     ...(['host_ambiguous', 'authorization_repeated', 'forwarded_malformed', 'upgrade_malformed'] as const),
-    ...(['query_ambiguous', 'body_ambiguous', 'cross_site'] as const),
+    ...(['query_ambiguous', 'body_ambiguous', 'cross_site', 'proxy_header_malformed'] as const),
   ],
   policy_violation: [
     ...(['method_unsupported', 'upgrade_unsupported', 'version_unsupported', 'expectation_unsupported'] as const),
@@ -45,6 +45,7 @@ const CALLED: Readonly<Record<string, readonly DenialReason[]>> = {
       'head_too_large',
       'too_many_fields',
       'head_timeout',
+      'proxy_header_timeout',
       'body_timeout',
       'wrong_host',
       'own_page_method',
