@@ -12,7 +12,8 @@ import { TestCollector, type Treatment } from './test-collector.js';
 
 const ENTRY = { event: 'authorization_denied', result: 'denied', reason: 'route_denied' } as const;
 
-describe('requests wait for the collector where the policy says', () => {
+// What takes time here is waiting.
+describe('requests wait for the collector where the policy says', { concurrency: 3 }, () => {
   test('a record counts when the collector has it, and not before', async () => {
     await using collector = await TestCollector.start();
     let answer: (treatment: Treatment) => void = () => undefined;

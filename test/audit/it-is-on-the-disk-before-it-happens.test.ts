@@ -33,7 +33,8 @@ async function isOpen(promise: Promise<unknown>): Promise<boolean> {
   return open;
 }
 
-describe('while the disk does not answer', () => {
+// What takes time here is waiting.
+describe('while the disk does not answer', { concurrency: 3 }, () => {
   const cases: Readonly<
     Record<string, { ask: (audited: AuditedGuard) => Promise<number | null>; status: number; reason: string | null }>
   > = {
