@@ -68,8 +68,8 @@ async function nodeTest(files) {
   const options = [
     '--enable-source-maps',
     '--test',
-    // One file for each core: more would only make time limits lie.
-    `--test-concurrency=${String(Math.max(2, availableParallelism()))}`,
+    // One file more than there are cores: there is always one that waits.
+    `--test-concurrency=${String(Math.max(2, availableParallelism()) + 1)}`,
     // A test that hangs is a failure with a name, not a job that never ends.
     '--test-timeout=300000',
     '--test-reporter=spec',

@@ -40,7 +40,7 @@ describe('a deadline ends it wherever it is', () => {
           '/hang': respond.hang(),
           '/events': respond.silentEvents(),
           '/chatty': respond.chattyEvents(2),
-          '/flood': respond.flood(200 * 1024 * 1024),
+          '/flood': respond.flood(8 * 1024 ** 3),
           '/socket': respond.webSocket(),
         },
         respond.echo(),
