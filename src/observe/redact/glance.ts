@@ -45,7 +45,7 @@ for (let byte = 0; byte < 256; byte++) {
   if (!inRun || character === '=') row |= STOP;
   // Between a name and its value: quotes, brackets, white space of any script, the escape that begins a colour.
   if (/[\s"'`\\\]=:,\x1b\x7f-\xff]/.test(character)) row |= AFTER_NAME; // eslint-disable-line no-control-regex -- ESC
-  if (/[%@\n]/.test(character)) row |= SPECIAL;
+  if (/[%@\n\x1b]/.test(character)) row |= SPECIAL; // eslint-disable-line no-control-regex -- ESC begins a colour
   ROWS[byte] = row;
 }
 
@@ -118,18 +118,16 @@ export class Glance {
           ascii = true;
         }
       }
-      if (byte === ESCAPE) {
-        at = endOfColour((index) => bytes[index], at);
-        run = at + 1;
-        word = at + 1;
-        continue;
-      }
       if ((row & SPECIAL) === 0) continue;
       if (byte === NEWLINE) {
         if (pem >= line && pem < at) return line;
         line = at + 1;
       } else if (byte === PERCENT) {
         if (isHex(bytes[at + 1]) && isHex(bytes[at + 2])) return line;
+      } else if (byte === ESCAPE) {
+        at = endOfColour(bytes, at);
+        run = at + 1;
+        word = at + 1;
       } else {
         if (slashesBefore(bytes, Math.max(line, lastAt), at)) return line;
         // Each byte is looked at for one `@` alone.

@@ -28,7 +28,7 @@ function runs(kind: number, text: string, found: (run: string, at: number) => vo
     const code = at < text.length ? text.charCodeAt(at) : 0;
     if ((kindOf(code) & kind) !== 0) continue;
     if (at - start >= MIN_TOKEN) found(text.slice(start, at), start);
-    if (code === ESCAPE) at = endOfColour((index) => text.charCodeAt(index), at);
+    if (code === ESCAPE) at = endOfColour(text, at);
     start = at + 1;
   }
 }
@@ -37,15 +37,19 @@ export const ESCAPE = 0x1b;
 const LONGEST_COLOUR = 20;
 
 /** Where the colour ends that may begin at `at` with ESC: its `m` (or `K`) is no part of the word after it. */
-export function endOfColour(codeAt: (index: number) => number | undefined, at: number): number {
-  if (codeAt(at + 1) !== 0x5b) return at;
+export function endOfColour(text: string | Uint8Array, at: number): number {
+  if (codeAt(text, at + 1) !== 0x5b) return at;
   for (let end = at + 2; end < at + LONGEST_COLOUR; end++) {
-    const code = codeAt(end) ?? 0;
+    const code = codeAt(text, end);
     if (code === 0x6d || code === 0x4b) return end;
     // Digits, `:` and `;`.
     if (!(code >= 0x30 && code <= 0x3b)) return at;
   }
   return at;
+}
+
+function codeAt(text: string | Uint8Array, index: number): number {
+  return typeof text === 'string' ? text.charCodeAt(index) : (text[index] ?? Number.NaN);
 }
 
 const BASE64 = /[A-Za-z0-9+/]{16,}={0,2}/g;
