@@ -1,5 +1,6 @@
 /** Which trail a verb of `guardbee audit` is about, and what it is believed by. */
 import type { KeyObject } from 'node:crypto';
+import { stat } from 'node:fs/promises';
 import { userInfo } from 'node:os';
 import * as path from 'node:path';
 import type { Command } from 'commander';
@@ -84,6 +85,10 @@ export async function placeOf(files: readonly string[], options: PlaceOptions, v
   ];
   const said = ways.filter((way) => way !== null);
   if (said.length > 1) throw new Ending(EXIT.usage, `one trail at a time: found ${said.join(' and ')}`);
+  const [only] = files;
+  if (files.length === 1 && only !== undefined && (await isDirectory(only))) {
+    return { trail: { kind: 'dir', dir: path.resolve(only) }, policy: null };
+  }
   if (files.length > 0) return { trail: { kind: 'files', files }, policy: null };
   if (options.dir !== undefined) {
     if (options.dir === '') throw new Ending(EXIT.usage, '--dir: the name of the directory is empty');
@@ -98,6 +103,14 @@ export async function placeOf(files: readonly string[], options: PlaceOptions, v
   const { policy } = loaded;
   if (policy.audit === null) throw new Ending(EXIT.policy, `${source.file} has no audit trail (audit: { dir: PATH })`);
   return { trail: { kind: 'dir', dir: policy.audit.dir }, policy };
+}
+
+async function isDirectory(name: string): Promise<boolean> {
+  // What is wrong with it is said where it is read.
+  return await stat(name).then(
+    (found) => found.isDirectory(),
+    () => false,
+  );
 }
 
 /** What the checkpoints must be signed with. Null: nobody asks. */

@@ -50,7 +50,7 @@ test('verify: 0 where nothing is wrong, 6 with the first bad line where somethin
 
   const first = join(dir, trail.segments[0]?.name ?? '');
   writeFileSync(first, readFileSync(first, 'utf8').replace('"status":403', '"status":200'));
-  const bad = await perform('audit', 'verify', '--dir', dir, '--key', key);
+  const bad = await perform('audit', 'verify', dir, '--key', key);
   assert.equal(bad.code, 6);
   assert.match(bad.stdout, /^broken: 000000000001-2026-11-20\.ndjson line 2, record 2: its hash does not fit/);
   const { ok, problems } = JSON.parse(
