@@ -64,6 +64,10 @@ for (const name of new Set([...KEYS, ...SCHEMES])) {
 }
 const IS_ENDING = Uint8Array.from({ length: 1 << 15 }, (_, code) => (ENDINGS[code] === undefined ? 0 : 1));
 
+/** The same for the last two letters: a table small enough to stay near, and most words end here. */
+const MAY_BE_ENDING = new Uint8Array(1 << 10);
+for (let code = 0; code < 1 << 15; code++) if (IS_ENDING[code] === 1) MAY_BE_ENDING[code & 0x3ff] = 1;
+
 const NEWLINE = 0x0a;
 const PERCENT = 0x25;
 const SLASH = 0x2f;
@@ -98,9 +102,10 @@ export class Glance {
     let ascii = true;
     let lastAt = -1;
     for (let at = from; at < to; at++) {
-      const row = rows[bytes[at] ?? 0] ?? 0;
-      if ((row & STOP) === 0) continue;
-      if ((row & AFTER_NAME) !== 0 && at - line >= SHORTEST_NAME) {
+      let row = rows[bytes[at] ?? 0] ?? 0;
+      // The line end before `to` stops this.
+      while ((row & STOP) === 0) row = rows[bytes[++at] ?? NEWLINE] ?? STOP;
+      if ((row & AFTER_NAME) !== 0 && at - line >= SHORTEST_NAME && MAY_BE_ENDING[lastTwoLetters(bytes, at)] === 1) {
         const letters = lastLetters(bytes, at);
         if (IS_ENDING[letters] === 1 && namedAt(bytes, line, at, letters)) return line;
       }
@@ -163,10 +168,12 @@ export class Glance {
 
 /** The three bytes before `at`. */
 function lastLetters(bytes: Buffer, at: number): number {
+  return (((ROWS[bytes[at - 3] ?? 0] ?? 0) & LETTER) << 10) | lastTwoLetters(bytes, at);
+}
+
+function lastTwoLetters(bytes: Buffer, at: number): number {
   const rows = ROWS;
-  const third = (rows[bytes[at - 3] ?? 0] ?? 0) & LETTER;
-  const second = (rows[bytes[at - 2] ?? 0] ?? 0) & LETTER;
-  return (third << 10) | (second << 5) | ((rows[bytes[at - 1] ?? 0] ?? 0) & LETTER);
+  return (((rows[bytes[at - 2] ?? 0] ?? 0) & LETTER) << 5) | ((rows[bytes[at - 1] ?? 0] ?? 0) & LETTER);
 }
 
 /** Does a whole name end before `at`, with something after it that a value can follow? */
