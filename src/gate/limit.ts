@@ -41,7 +41,7 @@ export interface Counted {
 export interface Limiter {
   count(rules: readonly CountRule[], counted: Counted, nowMs: number): Count | Promise<Count>;
   /** Takes one of those that there are at once; false: none is left. Each one taken is given back. */
-  take(rule: SlotRule, key: string): boolean;
+  take(rule: SlotRule, key: string): boolean | Promise<boolean>;
   giveBack(rule: SlotRule, key: string): void;
 }
 
@@ -63,7 +63,7 @@ export interface Allowance {
 /** The right to one open stream, which ends with the exchange. */
 export interface StreamSlot {
   /** The answer is a stream. False: it is one too many. */
-  opens(): boolean;
+  opens(): boolean | Promise<boolean>;
   /** The answer is none. */
   isNone(): void;
 }
@@ -119,26 +119,37 @@ export function limit(
     refusal(admission, authentication, reason, { fields: ['retry-after', after], invalid: null });
 
   const { concurrent, streams, afterAsking: rules } = limits;
-  if (concurrent !== null) {
-    const key = keyOf(concurrent, address, identity);
-    if (!limiter.take(concurrent, key)) return no('concurrency_exceeded', ROOM_AFTER);
+  const count = (stream: Stream | null): Allowance | Refusal | Promise<Allowance | Refusal> => {
+    if (rules.length === 0) return { fields: fieldsOf(limits, early.balances), stream };
+    const settle = (count: Count): Allowance | Refusal =>
+      count.refusedBy === null
+        ? { fields: fieldsOf(limits, [...early.balances, ...count.balances]), stream }
+        : tooMuch(admission, authentication, limits, count.refusedBy, count, [...early.balances, ...count.balances]);
+    const counted = limiter.count(rules, { address, identity, route: admission.route.name }, nowMs);
+    return counted instanceof Promise ? counted.then(settle) : settle(counted);
+  };
+  const takeStream = (): Allowance | Refusal | Promise<Allowance | Refusal> => {
+    if (streams === null) return count(null);
+    const stream = new Stream(limiter, streams, keyOf(streams, address, identity), underway);
+    // Taken before the upstream hears of it: two that come at once must not both be the last.
+    return !announcesStream(admission.message)
+      ? count(stream)
+      : when(stream.opens(), (taken) => (taken ? count(stream) : no('streams_exceeded', STREAM_AFTER)));
+  };
+  if (concurrent === null) return takeStream();
+  const key = keyOf(concurrent, address, identity);
+  return when(limiter.take(concurrent, key), (taken) => {
+    if (!taken) return no('concurrency_exceeded', ROOM_AFTER);
     underway.whenFinished(() => {
       limiter.giveBack(concurrent, key);
     });
-  }
-  let stream: Stream | null = null;
-  if (streams !== null) {
-    stream = new Stream(limiter, streams, keyOf(streams, address, identity), underway);
-    // Taken before the upstream hears of it: two that come at once must not both be the last.
-    if (announcesStream(admission.message) && !stream.opens()) return no('streams_exceeded', STREAM_AFTER);
-  }
-  if (rules.length === 0) return { fields: fieldsOf(limits, early.balances), stream };
-  const settle = (count: Count): Allowance | Refusal =>
-    count.refusedBy === null
-      ? { fields: fieldsOf(limits, [...early.balances, ...count.balances]), stream }
-      : tooMuch(admission, authentication, limits, count.refusedBy, count, [...early.balances, ...count.balances]);
-  const count = limiter.count(rules, { address, identity, route: admission.route.name }, nowMs);
-  return count instanceof Promise ? count.then(settle) : settle(count);
+    return takeStream();
+  });
+}
+
+/** Goes on in the same turn where the answer is known. */
+function when<T>(taken: boolean | Promise<boolean>, then: (taken: boolean) => T | Promise<T>): T | Promise<T> {
+  return taken instanceof Promise ? taken.then(then) : then(taken);
 }
 
 export function isRefusal(answer: Allowance | Early | Refusal): answer is Refusal {
@@ -173,7 +184,7 @@ class Stream implements StreamSlot {
   readonly #rule: SlotRule;
   readonly #key: string;
   readonly #underway: Underway;
-  #taken = false;
+  #taken: boolean | Promise<boolean> = false;
   #watched = false;
 
   constructor(limiter: Limiter, rule: SlotRule, key: string, underway: Underway) {
@@ -183,23 +194,27 @@ class Stream implements StreamSlot {
     this.#underway = underway;
   }
 
-  opens(): boolean {
-    if (this.#taken) return true;
-    if (!this.#limiter.take(this.#rule, this.#key)) return false;
-    this.#taken = true;
-    if (!this.#watched) {
+  opens(): boolean | Promise<boolean> {
+    if (this.#taken !== false) return this.#taken;
+    this.#taken = this.#limiter.take(this.#rule, this.#key);
+    if (this.#taken !== false && !this.#watched) {
       this.#watched = true;
       this.#underway.whenFinished(() => {
         this.isNone();
       });
     }
-    return true;
+    return this.#taken;
   }
 
   isNone(): void {
-    if (!this.#taken) return;
+    const taken = this.#taken;
     this.#taken = false;
-    this.#limiter.giveBack(this.#rule, this.#key);
+    const giveBack = (isTaken: boolean): void => {
+      if (isTaken) this.#limiter.giveBack(this.#rule, this.#key);
+    };
+    // Whoever goes before it is known gives it back when it is.
+    if (taken instanceof Promise) void taken.then(giveBack);
+    else giveBack(taken);
   }
 }
 

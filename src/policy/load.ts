@@ -5,7 +5,7 @@ import { endianness, homedir } from 'node:os';
 import * as path from 'node:path';
 import { isLoopback, parsePeerAddress } from '../net/address.js';
 import { LARGEST_SECRET, currentReader, readFile, secretFrom } from '../secret/files.js';
-import type { FileFault, Reader, SecretFault } from '../secret/files.js';
+import type { FileFault, ReadFile, Reader, SecretFault } from '../secret/files.js';
 import { sha256Hex } from '../secret/digest.js';
 import { Secret } from '../secret/secret.js';
 import { judgeCertificatePair } from './certificate-pair.js';
@@ -40,17 +40,35 @@ export interface LoadOptions {
    */
   readonly skipSecretFiles?: boolean;
   /** All addresses of a host name; that of the system when left out. */
-  readonly lookup?: (host: string) => Promise<readonly { readonly address: string }[]>;
+  readonly lookup?: Outside['lookup'];
   /** Canonical addresses of this machine's default gateways, null where that is not known; asked of the kernel when left out. */
   readonly gateways?: () => Promise<ReadonlySet<string> | null>;
+  /** Through which everything else is read; the system itself when left out. */
+  readonly outside?: Outside;
 }
+
+/** What a policy is read through. Another one keeps what was read, or gives again what was kept (reading.ts). */
+export interface Outside {
+  file(...asked: Parameters<typeof readFile>): Promise<ReadFile>;
+  /** Takes a secret out of an environment. */
+  secret(env: NodeJS.ProcessEnv, name: string): string | undefined;
+  lookup(host: string): Promise<readonly { readonly address: string }[]>;
+}
+
+/** The system itself. */
+export const SYSTEM: Outside = Object.freeze({
+  file: readFile,
+  secret: takeFromEnvironment,
+  lookup: (host: string) => lookup(host, { all: true }),
+});
 
 export type Loaded =
   | { readonly ok: true; readonly policy: Policy; readonly warnings: readonly Issue[] }
   | { readonly ok: false; readonly issues: readonly Issue[] };
 
 export async function loadPolicy(file: string, options: LoadOptions): Promise<Loaded> {
-  const { bytes, fault } = await readFile(file, 'trusted', LARGEST_DOCUMENT, currentReader(options.env));
+  const outside = options.outside ?? SYSTEM;
+  const { bytes, fault } = await outside.file(file, 'trusted', LARGEST_DOCUMENT, currentReader(options.env));
   const issues: Issue[] = [];
   if (fault !== null) issues.push(...wholeFile(file, ...policyFault(fault)).issues);
   if (bytes === null) return { ok: false, issues };
@@ -187,12 +205,14 @@ class Gathering {
   readonly #baseDir: string;
   readonly #options: LoadOptions;
   readonly #reader: Reader;
+  readonly #outside: Outside;
 
   constructor(file: string, baseDir: string, options: LoadOptions, secretMounts: readonly string[]) {
     this.#file = file;
     this.#baseDir = baseDir;
     this.#options = options;
     this.#reader = currentReader(options.env, secretMounts);
+    this.#outside = options.outside ?? SYSTEM;
   }
 
   async run(all: readonly Reference[]): Promise<Material> {
@@ -286,7 +306,7 @@ class Gathering {
   }
 
   async #readTokens(node: Draft, file: string): Promise<Validated<TokensFile> | null> {
-    const { bytes, fault } = await readFile(this.#resolve(file), 'private', LARGEST_DOCUMENT, this.#reader);
+    const { bytes, fault } = await this.#outside.file(this.#resolve(file), 'private', LARGEST_DOCUMENT, this.#reader);
     if (fault !== null) {
       this.#privateFault(
         node,
@@ -307,7 +327,7 @@ class Gathering {
 
   /** Public, so anyone may read it; but whoever changes it makes tokens. */
   async #readKeys(node: Draft, from: 'jwks' | 'public_key', file: string): Promise<readonly VerificationKey[] | null> {
-    const { bytes, fault } = await readFile(this.#resolve(file), 'trusted', LARGEST_KEY_SET, this.#reader);
+    const { bytes, fault } = await this.#outside.file(this.#resolve(file), 'trusted', LARGEST_KEY_SET, this.#reader);
     const called = `the file ${show(this.#called(file))}`;
     if (fault?.kind === 'too_open') {
       const what = `${called}: ${describeFault(fault)}, and with it who can make tokens`;
@@ -325,7 +345,7 @@ class Gathering {
   }
 
   async #readHtpasswd(node: Draft, file: string): Promise<Htpasswd | null> {
-    const { bytes, fault } = await readFile(this.#resolve(file), 'private', LARGEST_DOCUMENT, this.#reader);
+    const { bytes, fault } = await this.#outside.file(this.#resolve(file), 'private', LARGEST_DOCUMENT, this.#reader);
     const called = this.#called(file);
     if (fault !== null) this.#privateFault(node, file, fault, 'run "htpasswd -B -C 12 -c FILE NAME", and chmod 600 it');
     if (bytes === null) return null;
@@ -343,8 +363,8 @@ class Gathering {
   async #readCertificate(one: Extract<Reference, { kind: 'certificate' }>): Promise<CertificatePair | null> {
     const { node, cert, key, shownTo } = one;
     const [certRead, keyRead] = await Promise.all([
-      readFile(this.#resolve(cert), 'any', LARGEST_SECRET, this.#reader),
-      readFile(this.#resolve(key), 'private', LARGEST_SECRET, this.#reader),
+      this.#outside.file(this.#resolve(cert), 'any', LARGEST_SECRET, this.#reader),
+      this.#outside.file(this.#resolve(key), 'private', LARGEST_SECRET, this.#reader),
     ]);
     const certNode = node.get('cert');
     const keyNode = node.get('key');
@@ -382,8 +402,8 @@ class Gathering {
     const { node, ca, crl, vouchesFor } = one;
     // Whoever may write to them says who gets in, or who gets the records.
     const gets = vouchesFor === 'clients' ? 'who gets in' : 'who is given the records';
-    const read = (file: string): ReturnType<typeof readFile> =>
-      readFile(this.#resolve(file), 'trusted', LARGEST_SECRET, this.#reader);
+    const read = (file: string): ReturnType<Outside['file']> =>
+      this.#outside.file(this.#resolve(file), 'trusted', LARGEST_SECRET, this.#reader);
     const [caRead, crlRead] = await Promise.all([read(ca), crl === null ? null : read(crl)]);
     const files = { ca, crl: crl ?? '' };
     for (const [key, one] of [
@@ -420,7 +440,9 @@ class Gathering {
   /** What the kernel has as default routes; null where it does not say. */
   async #askGateways(): Promise<ReadonlySet<string> | null> {
     const [v4, v6] = await Promise.all(
-      ['/proc/net/route', '/proc/net/ipv6_route'].map((table) => readFile(table, 'any', LARGEST_SECRET, this.#reader)),
+      ['/proc/net/route', '/proc/net/ipv6_route'].map((table) =>
+        this.#outside.file(table, 'any', LARGEST_SECRET, this.#reader),
+      ),
     );
     if (v4?.bytes == null) return null;
     // Without IPv6 the kernel has no such table, and then there is no such gateway.
@@ -468,7 +490,7 @@ class Gathering {
   }
 
   async #fromFile(node: Draft | null, file: string): Promise<Buffer | null> {
-    const { bytes, fault } = await readFile(this.#resolve(file), 'private', LARGEST_SECRET, this.#reader);
+    const { bytes, fault } = await this.#outside.file(this.#resolve(file), 'private', LARGEST_SECRET, this.#reader);
     if (fault !== null) this.#privateFault(node, file, fault, 'write the secret into it, and chmod 600 it');
     return bytes;
   }
@@ -504,7 +526,7 @@ class Gathering {
       );
       return null;
     }
-    const { bytes, fault } = await readFile(path.join(folder, name), 'private', LARGEST_SECRET, this.#reader);
+    const { bytes, fault } = await this.#outside.file(path.join(folder, name), 'private', LARGEST_SECRET, this.#reader);
     if (fault?.kind === 'missing') {
       this.#error(
         'secret_missing',
@@ -519,7 +541,7 @@ class Gathering {
   }
 
   #fromEnvironment(node: Draft, name: string): Buffer | null {
-    const value = takeFromEnvironment(this.#options.env, name);
+    const value = this.#outside.secret(this.#options.env, name);
     if (value === undefined) {
       this.#error(
         'secret_missing',
@@ -544,7 +566,7 @@ class Gathering {
 
   /** All addresses count: whichever is tried, it must be this machine. Asked again at each connect. */
   async #lookUp(host: string): Promise<HostLookup> {
-    const ask = this.#options.lookup ?? ((name) => lookup(name, { all: true }));
+    const ask = this.#options.lookup ?? this.#outside.lookup;
     try {
       const found = await ask(host);
       for (const { address } of found) {

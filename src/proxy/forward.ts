@@ -5,7 +5,7 @@ import { type Permit, assertPermit } from '../gate/authorize.js';
 import { sharingOfAnswer } from '../gate/cors.js';
 import { TOO_MANY_STREAMS } from '../gate/limit.js';
 import type { Owners } from '../gate/owners.js';
-import { clientHead } from '../http/client-head.js';
+import { type ClientHead, clientHead } from '../http/client-head.js';
 import { hasBody } from '../http/message.js';
 import { HeldAnswer, unreadable } from './held-answer.js';
 import { requestHead } from './request-head.js';
@@ -87,6 +87,8 @@ class ForwardHandler implements AnswerHandler {
   readonly #owners: Owners;
   /** An answer that may name something, until that is known. */
   #held: HeldAnswer | null = null;
+  /** What came while it was asked elsewhere whether the caller may have this stream. */
+  #early: { readonly pieces: Buffer[]; ended: boolean } | null = null;
   /** The client is slower than the upstream. */
   #paused = false;
   #over = false;
@@ -135,6 +137,11 @@ class ForwardHandler implements AnswerHandler {
 
   data(chunk: Buffer): boolean {
     if (this.#over) return true;
+    if (this.#early !== null) {
+      // What the connection hands over it may use again.
+      this.#early.pieces.push(Buffer.from(chunk));
+      return false;
+    }
     this.#exchange.bytesOut += chunk.length;
     if (this.#held !== null) return this.#hold(this.#held, chunk);
     // One piece that fits says nothing of those before it, which still wait for the drain.
@@ -144,6 +151,10 @@ class ForwardHandler implements AnswerHandler {
 
   ended(): void {
     if (this.#over) return;
+    if (this.#early !== null) {
+      this.#early.ended = true;
+      return;
+    }
     this.#over = true;
     this.#pool.release(this.#connection);
     if (this.#held !== null) this.#name(this.#held);
@@ -170,12 +181,46 @@ class ForwardHandler implements AnswerHandler {
     }
     const { allowance } = this.#permit;
     if (allowance !== null) {
+      const opens = head.eventStream ? (allowance.stream?.opens() ?? true) : true;
       if (!head.eventStream) allowance.stream?.isNone();
-      else if (allowance.stream?.opens() === false) {
+      if (opens instanceof Promise) {
+        this.#wait(opens, status, head);
+        return;
+      }
+      if (!opens) {
         this.#refuse();
         return;
       }
     }
+    this.#begin(status, head);
+  }
+
+  /** Another process knows how many streams the caller has open. */
+  #wait(opens: Promise<boolean>, status: number, head: ClientHead): void {
+    const early = { pieces: [] as Buffer[], ended: false };
+    this.#early = early;
+    this.#paused = true;
+    opens
+      .then((may) => {
+        this.#early = null;
+        this.#paused = false;
+        if (this.#over) return;
+        if (!may) {
+          this.#refuse();
+          return;
+        }
+        this.#begin(status, head);
+        for (const piece of early.pieces) this.data(piece);
+        if (early.ended) this.ended();
+        else if (!this.#paused) this.#connection.resume();
+      })
+      .catch(() => {
+        this.#end('sidecar_error');
+      });
+  }
+
+  #begin(status: number, head: ClientHead): void {
+    const { allowance } = this.#permit;
     this.#exchange.answered(status);
     if (head.eventStream) openStream(this.#exchange, this.#permit, 'sse');
     const ours = limitedFields(head.fields, allowance);

@@ -96,10 +96,123 @@ export async function openListener(
   around: Surroundings,
   events: ConnectionEvents,
 ): Promise<OpenListener> {
-  const shared: Shared = { events, perAddress: new ConnectionsPerAddress(listener), sockets: new Set() };
-  let current = new Entrance(listener, tls, around, shared);
-  /** Of policies before this one, with connections that the listener could not have now. */
-  const leaving = new Set<Entrance>();
+  const entrances = new Entrances(listener, tls, around, events);
+  const fronts = await openFronts(
+    listener,
+    (socket, nth) => {
+      entrances.connected(socket, nth);
+    },
+    (peer) => {
+      events.refused(entrances.listener.name, 'connections_exhausted', peer);
+    },
+  );
+  return {
+    get listener() {
+      return entrances.listener;
+    },
+    address: fronts.address,
+    swap: (next, contexts, surroundings, leaveMs) => {
+      fronts.limit(next);
+      entrances.swap(next, contexts, surroundings, leaveMs);
+    },
+    drain: () => {
+      fronts.close();
+      entrances.drain();
+    },
+    leave: () => {
+      fronts.close();
+      entrances.leave();
+    },
+    ended: fronts.ended,
+    destroy: () => {
+      fronts.close();
+      entrances.destroy();
+    },
+  };
+}
+
+/** A listener whose connections are accepted elsewhere, and brought here. */
+export interface FedListener extends OpenListener {
+  /** @param nth of the listener's ports, from 0 */
+  connected(socket: Socket, nth: number): void;
+}
+
+/** Serves connections that another process has accepted for this listener. */
+export function feedListener(
+  listener: Listener,
+  tls: SniContexts | null,
+  around: Surroundings,
+  events: ConnectionEvents,
+): FedListener {
+  const entrances = new Entrances(listener, tls, around, events);
+  let over = false;
+  let end = (): void => undefined;
+  const ended = new Promise<void>((resolve) => {
+    end = resolve;
+  });
+  const checkLast = (): void => {
+    if (over && entrances.size === 0) end();
+  };
+  const close = (): void => {
+    over = true;
+    checkLast();
+  };
+  return {
+    get listener() {
+      return entrances.listener;
+    },
+    address: { address: listener.bind.host, port: listener.bind.port, family: '' },
+    connected: (socket, nth) => {
+      if (over) {
+        socket.on('error', () => undefined);
+        socket.resetAndDestroy();
+        return;
+      }
+      entrances.connected(socket, nth);
+      socket.once('close', checkLast);
+    },
+    swap: (next, contexts, surroundings, leaveMs) => {
+      entrances.swap(next, contexts, surroundings, leaveMs);
+    },
+    drain: () => {
+      entrances.drain();
+      close();
+    },
+    leave: () => {
+      entrances.leave();
+      close();
+    },
+    ended,
+    destroy: () => {
+      entrances.destroy();
+      close();
+    },
+  };
+}
+
+/** The sockets that a listener accepts connections on. */
+export interface Fronts {
+  /** Of the first port. */
+  readonly address: AddressInfo;
+  /** Resolves when no more is accepted, and the last connection that was accepted here is gone. */
+  readonly ended: Promise<void>;
+  /** Accepts as many as that listener may have. */
+  limit(listener: Listener): void;
+  /** Accepts nothing more. */
+  close(): void;
+}
+
+/**
+ * @param connected told of each connection, and of which of the ports it came to, from 0
+ * @param dropped told of a connection that the system has dropped, since there were too many
+ * @param passedOn connections are not read from here, but given to another process
+ */
+export async function openFronts(
+  listener: Listener,
+  connected: (socket: Socket, nth: number) => void,
+  dropped: (peer: string | null) => void,
+  passedOn = false,
+): Promise<Fronts> {
   const fronts: Server[] = [];
   const close = (): void => {
     for (const front of fronts) front.close();
@@ -107,13 +220,19 @@ export async function openListener(
   const { host, port } = listener.bind;
   const count = listener.type === 'tcp' ? listener.lastPort - port + 1 : 1;
   for (let nth = 0; nth < count; nth += 1) {
-    const front = createServer({ allowHalfOpen: true, noDelay: true, keepAlive: true, keepAliveInitialDelay: 60_000 });
-    front.maxConnections = listener.limits.connections;
+    const front = createServer({
+      allowHalfOpen: true,
+      noDelay: true,
+      keepAlive: true,
+      keepAliveInitialDelay: 60_000,
+      pauseOnConnect: passedOn,
+    });
+    if (!passedOn) front.maxConnections = listener.limits.connections;
     front.on('drop', (data) => {
-      events.refused(current.listener.name, 'connections_exhausted', data?.remoteAddress ?? null);
+      dropped(data?.remoteAddress ?? null);
     });
     front.on('connection', (socket: Socket) => {
-      current.connected(socket, nth);
+      connected(socket, nth);
     });
     try {
       await listen(front, host, port + nth);
@@ -123,37 +242,62 @@ export async function openListener(
     }
     fronts.push(front);
   }
-  const ended = Promise.all(fronts.map((front) => once(front, 'close'))).then(() => undefined);
   return {
-    get listener() {
-      return current.listener;
-    },
     address: fronts[0]?.address() as AddressInfo,
-    swap: (next, contexts, surroundings, leaveMs) => {
-      shared.perAddress.listener = next;
-      for (const front of fronts) front.maxConnections = next.limits.connections;
-      if (current.becomes(next, contexts, surroundings)) return;
-      const old = current;
-      current = new Entrance(next, contexts, surroundings, shared);
-      leaving.add(old);
-      old.leave(leaveMs, () => {
-        leaving.delete(old);
-      });
+    ended: Promise.all(fronts.map((front) => once(front, 'close'))).then(() => undefined),
+    limit: ({ limits }) => {
+      if (!passedOn) for (const front of fronts) front.maxConnections = limits.connections;
     },
-    drain: () => {
-      close();
-      current.drain();
-    },
-    leave: () => {
-      close();
-      current.refuseNew();
-    },
-    ended,
-    destroy: () => {
-      close();
-      for (const entrance of [current, ...leaving]) entrance.destroy();
-    },
+    close,
   };
+}
+
+/** The entrance of a listener, and those of policies before, with connections that the listener could not have now. */
+class Entrances {
+  readonly #shared: Shared;
+  #current: Entrance;
+  readonly #leaving = new Set<Entrance>();
+
+  constructor(listener: Listener, tls: SniContexts | null, around: Surroundings, events: ConnectionEvents) {
+    this.#shared = { events, perAddress: new ConnectionsPerAddress(listener), sockets: new Set() };
+    this.#current = new Entrance(listener, tls, around, this.#shared);
+  }
+
+  get listener(): Listener {
+    return this.#current.listener;
+  }
+
+  /** Connections that are open. */
+  get size(): number {
+    return this.#shared.sockets.size;
+  }
+
+  connected(socket: Socket, nth: number): void {
+    this.#current.connected(socket, nth);
+  }
+
+  swap(next: Listener, contexts: SniContexts | null, around: Surroundings, leaveMs: number): void {
+    this.#shared.perAddress.listener = next;
+    if (this.#current.becomes(next, contexts, around)) return;
+    const old = this.#current;
+    this.#current = new Entrance(next, contexts, around, this.#shared);
+    this.#leaving.add(old);
+    old.leave(leaveMs, () => {
+      this.#leaving.delete(old);
+    });
+  }
+
+  drain(): void {
+    this.#current.drain();
+  }
+
+  leave(): void {
+    this.#current.refuseNew();
+  }
+
+  destroy(): void {
+    for (const entrance of [this.#current, ...this.#leaving]) entrance.destroy();
+  }
 }
 
 /** Of one open listener, whatever policy it serves by. */

@@ -16,6 +16,32 @@ export interface SlowDenialsInit {
   readonly clock: Clock;
   /** Told of each answer that is held. */
   delayed(listener: string): void;
+  /** Where failures are counted; here when left out. */
+  readonly failures?: CountsFailures;
+}
+
+/** Counts failures, and says how long the answer to the one that it has counted waits, in milliseconds. */
+export interface CountsFailures {
+  /** @param address of a listener @param claimed null: no name was */
+  count(settings: ThrottleSettings, address: string, claimed: string | null): number | Promise<number>;
+}
+
+export class FailureCounts implements CountsFailures {
+  readonly #ticks: () => number;
+  readonly #addresses = new Failures();
+  readonly #names = new Failures();
+
+  constructor(ticks: () => number) {
+    this.#ticks = ticks;
+  }
+
+  count(settings: ThrottleSettings, address: string, claimed: string | null): number {
+    const nowMs = this.#ticks();
+    const cap = capOf(settings);
+    const byAddress = this.#addresses.add(address, cap, nowMs);
+    const byName = claimed === null ? 0 : this.#names.add(claimed, cap, nowMs);
+    return delayOf(settings, Math.max(byAddress, byName));
+  }
 }
 
 /**
@@ -23,17 +49,15 @@ export interface SlowDenialsInit {
  * ever locked: a credential that proves itself does not come here, whoever else failed from the same place.
  */
 export class SlowDenials {
-  readonly #clock: Clock;
+  readonly #failures: CountsFailures;
   readonly #delayed: (listener: string) => void;
-  readonly #addresses = new Failures();
-  readonly #names = new Failures();
   /** Answers that are held, and the address each is held for. */
   readonly #held = new Map<() => void, string>();
   readonly #heldFor = new Map<string, number>();
   #released = false;
 
   constructor(init: SlowDenialsInit) {
-    this.#clock = init.clock;
+    this.#failures = init.failures ?? new FailureCounts(() => init.clock.ticks());
     this.#delayed = (listener) => {
       init.delayed(listener);
     };
@@ -53,7 +77,27 @@ export class SlowDenials {
       return;
     }
     const address = addressGroup(refusal.client ?? exchange.peer);
-    const delayMs = this.#count(throttle, `${listener} ${address}`, attempt.claimed);
+    const delayMs = this.#failures.count(throttle, `${listener} ${address}`, attempt.claimed);
+    if (delayMs instanceof Promise) this.#answerLate(exchange, refusal, address, delayMs, send);
+    else this.#answerAfter(exchange, refusal, address, delayMs, send);
+  }
+
+  /** Another process counts them. */
+  #answerLate(exchange: Exchange, refusal: Refused, address: string, counted: Promise<number>, send: () => void): void {
+    let gone = false;
+    exchange.answer.onClose = () => {
+      gone = true;
+      exchange.denied(refusal.reason, () => undefined);
+    };
+    void counted.then((delayMs) => {
+      if (gone || exchange.finished) return;
+      exchange.answer.onClose = null;
+      this.#answerAfter(exchange, refusal, address, delayMs, send);
+    });
+  }
+
+  #answerAfter(exchange: Exchange, refusal: Refused, address: string, delayMs: number, send: () => void): void {
+    const { name: listener } = exchange.listener;
     if (delayMs === 0 || this.#released) {
       send();
       return;
@@ -73,14 +117,6 @@ export class SlowDenials {
   release(): void {
     this.#released = true;
     for (const sendNow of [...this.#held.keys()]) sendNow();
-  }
-
-  #count(settings: ThrottleSettings, address: string, claimed: string | null): number {
-    const nowMs = this.#clock.ticks();
-    const cap = capOf(settings);
-    const byAddress = this.#addresses.add(address, cap, nowMs);
-    const byName = claimed === null ? 0 : this.#names.add(claimed, cap, nowMs);
-    return delayOf(settings, Math.max(byAddress, byName));
   }
 
   #hold(exchange: Exchange, refusal: Refused, address: string, delayMs: number, send: () => void): void {
