@@ -86,6 +86,14 @@ export interface AppSettings {
   readonly shadow: Policy | null;
   readonly log: Log;
   readonly redactor: Redactor;
+  /** Told of each reload, whoever asked for it. Left out: nobody is. */
+  readonly reloads?: ReloadWatcher;
+}
+
+export interface ReloadWatcher {
+  began(): void;
+  /** @param outcome null: it failed inside guardbee */
+  ended(outcome: Reloaded | null): void;
 }
 
 export interface ServingAt {
@@ -127,6 +135,16 @@ export class App {
       await parts.stop();
       throw error;
     }
+  }
+
+  /** Every listener of the policy takes connections; in a drain none is meant to. */
+  get listening(): boolean {
+    return this.#parts.draining || this.#parts.open.every((open) => open.listening);
+  }
+
+  /** In milliseconds: the longest that a drain and the stop after it take. */
+  get longestEndMs(): number {
+    return this.#parts.policy.drainMs + LONGEST_STOP_MS;
   }
 
   /** Connections that are open. */
@@ -237,7 +255,7 @@ class Parts {
       this.metrics.authFailureDelayed(listener);
     },
   });
-  readonly reloads = new OneAtATime(() => this.#reload());
+  readonly reloads = new OneAtATime(() => this.#watchedReload());
   readonly #passwords = new PasswordThread({
     died: (error) => {
       const { log } = this.settings;
@@ -425,6 +443,18 @@ class Parts {
       },
     };
     return { policy, around, tls, jwks };
+  }
+
+  async #watchedReload(): Promise<Reloaded> {
+    const { reloads } = this.settings;
+    reloads?.began();
+    let outcome: Reloaded | null = null;
+    try {
+      outcome = await this.#reload();
+      return outcome;
+    } finally {
+      reloads?.ended(outcome);
+    }
   }
 
   async #reload(): Promise<Reloaded> {

@@ -1,5 +1,5 @@
 import type { Command } from 'commander';
-import { AddressError, App } from '../app.js';
+import { AddressError, App, type ReloadWatcher } from '../app.js';
 import { type Demo, startDemo } from '../demo/demo.js';
 import { type Log, createLog } from '../observe/log.js';
 import { Redactor, constant } from '../observe/redact.js';
@@ -26,6 +26,7 @@ import {
 } from './policy-source.js';
 import { judgeNode } from './node-line.js';
 import { type Quickstart, QuickstartError, defaultStateDir, prepareQuickstart } from './quickstart.js';
+import type { ServiceNotices } from './service-notices.js';
 import type { Voice } from './voice.js';
 
 export interface RunOptions {
@@ -157,7 +158,8 @@ async function serve(
   const known = new KnownCredentials([policy, shadow].filter((one) => one !== null));
   const redactor = new Redactor({ knowsDigest: (digest) => known.has(digest) });
   const log = createLog(policy.log, redactor);
-  const ended = endOfProcess(log);
+  const notices = await noticesTo(log);
+  const ended = endOfProcess(log, notices);
   try {
     const app = await App.start({
       policy,
@@ -171,8 +173,10 @@ async function serve(
         if (shadow !== null) known.add(shadow);
         redactor.digestsChanged();
       },
+      ...(notices === null ? {} : { reloads: reloadsTold(notices) }),
     });
     announce(app, policy, shadow, log);
+    notices?.ready(servingStatus(policy.version), { listening: () => app.listening });
     if (hints !== null) voice.err(hintLines(app, hints.quickstart, hints.demo));
     return await ended.drained(app);
   } catch (error) {
@@ -200,8 +204,36 @@ async function serve(
     throw error;
   } finally {
     ended.forget();
+    await notices?.close();
     await log.close();
   }
+}
+
+/** Null where nobody wants to be told: then not even the code for it is read. */
+async function noticesTo(log: Log): Promise<ServiceNotices | null> {
+  if (process.env['NOTIFY_SOCKET'] === undefined) return null;
+  const { ServiceNotices, takeNoticeSettings } = await import('./service-notices.js');
+  const settings = takeNoticeSettings(process.env, process.pid);
+  return settings === null ? null : new ServiceNotices(settings, log);
+}
+
+function reloadsTold(notices: ServiceNotices): ReloadWatcher {
+  return {
+    began: () => {
+      notices.reloading();
+    },
+    ended: (outcome) => {
+      notices.reloaded(
+        outcome?.ok === true
+          ? servingStatus(outcome.after)
+          : `The last reload failed, as the log says; policy ${outcome?.before ?? 'of before'} stays in force`,
+      );
+    },
+  };
+}
+
+function servingStatus(version: string): string {
+  return `Serving by policy ${version}`;
 }
 
 function addressHint(quickstart: boolean): string {
@@ -286,7 +318,7 @@ interface End {
 }
 
 /** SIGTERM and SIGINT drain; the second one ends at once; SIGHUP reloads; SIGUSR1 reopens the log file. */
-function endOfProcess(log: Log): End {
+function endOfProcess(log: Log, notices: ServiceNotices | null): End {
   let signals = 0;
   let first = (): void => undefined;
   let second = (): void => undefined;
@@ -329,6 +361,7 @@ function endOfProcess(log: Log): End {
       // Sent while it was starting, after a change that it may have read already or not.
       if (hungUp) reload(app);
       await asked;
+      notices?.stopping(app.longestEndMs);
       const drained = await Promise.race([app.drain(), askedAgain.then(() => null)]);
       if (drained !== true) await app.stop();
       log.info('stopped', drained === true ? 'stopped; every exchange had ended' : 'stopped; open exchanges were cut');

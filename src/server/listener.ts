@@ -57,6 +57,8 @@ export interface OpenListener {
   readonly listener: Listener;
   /** Of its first port. */
   readonly address: AddressInfo;
+  /** Takes connections, on all of its ports. */
+  readonly listening: boolean;
   /**
    * Serves by another policy from here on, on the same ports: new handshakes get its certificates, new requests its rules.
    * What is underway goes on as it began, but for tcp sessions that the new listener refuses: those end.
@@ -111,6 +113,9 @@ export async function openListener(
       return entrances.listener;
     },
     address: fronts.address,
+    get listening() {
+      return fronts.listening;
+    },
     swap: (next, contexts, surroundings, leaveMs) => {
       fronts.limit(next);
       entrances.swap(next, contexts, surroundings, leaveMs);
@@ -162,6 +167,9 @@ export function feedListener(
       return entrances.listener;
     },
     address: { address: listener.bind.host, port: listener.bind.port, family: '' },
+    get listening() {
+      return !over;
+    },
     connected: (socket, nth) => {
       if (over) {
         socket.on('error', () => undefined);
@@ -194,6 +202,8 @@ export function feedListener(
 export interface Fronts {
   /** Of the first port. */
   readonly address: AddressInfo;
+  /** Connections are accepted, on all ports. */
+  readonly listening: boolean;
   /** Resolves when no more is accepted, and the last connection that was accepted here is gone. */
   readonly ended: Promise<void>;
   /** Accepts as many as that listener may have. */
@@ -244,6 +254,9 @@ export async function openFronts(
   }
   return {
     address: fronts[0]?.address() as AddressInfo,
+    get listening() {
+      return fronts.every((front) => front.listening);
+    },
     ended: Promise.all(fronts.map((front) => once(front, 'close'))).then(() => undefined),
     limit: ({ limits }) => {
       if (!passedOn) for (const front of fronts) front.maxConnections = limits.connections;

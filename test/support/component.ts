@@ -17,6 +17,8 @@ export const COMPONENTS = Object.freeze({
   promtool: { package: 'prometheus', command: 'promtool' },
   ps: { package: 'procps', command: 'ps' },
   'python3-websockets': { package: 'python3-websockets', command: 'python3', module: 'websockets' },
+  'systemd-analyze': { package: 'systemd', command: 'systemd-analyze' },
+  'systemd-notify': { package: 'systemd', command: 'systemd-notify' },
   'redis-server': { package: 'redis-server', command: 'redis-server' },
   wrk: { package: 'wrk', command: 'wrk' },
 }) satisfies Record<string, { package: string; command: string; module?: string }>;
