@@ -101,6 +101,7 @@ test('a missing program is logged once', async () => {
   service.told.reloading();
   service.told.reloaded('well');
   await service.told.close();
+  await waitUntil(() => service.logged().length > 0, 'it is logged');
   assert.deepEqual(service.logged(), ['systemd.not_told']);
 });
 
@@ -109,6 +110,7 @@ test('a program that fails again and again is logged once', async () => {
   for (let time = 0; time < 3; time += 1) service.told.reloaded('well');
   await waitUntil(() => service.said().length === 3, 'it is tried each time');
   await service.told.close();
+  await waitUntil(() => service.logged().length > 0, 'it is logged');
   assert.deepEqual(service.logged(), ['systemd.not_told']);
 });
 
