@@ -1,5 +1,5 @@
 /**
- * `npm test`: sets up, lints, and runs the tests.
+ * `npm test`: sets up, runs the tests, and lints beside them.
  *
  *     npm test                    everything
  *     npm test -- policy gate     test files whose path contains one of the words; no lint
@@ -24,25 +24,59 @@ await main(async () => {
     throw new StepFailure(2);
   }
   await setup({ build: 'all' });
-  if (args.includes('--lint') || (words.length === 0 && !args.includes('--no-lint'))) await lint();
-  if (!args.includes('--lint')) await test();
+  const files = args.includes('--lint') ? [] : testFiles();
+  if (args.includes('--lint')) await step('Linting', () => lint(run));
+  else if (words.length > 0 || args.includes('--no-lint')) await test(files);
+  else await testAndLint(files);
 });
 
-async function lint() {
-  const bin = (...names) => join(ROOT, 'node_modules', ...names);
-  await step('Checking imports', () => run(process.execPath, [join(ROOT, 'scripts', 'check-imports.mjs')]));
-  // The two of them use the two cores; all their complaints are wanted, so neither stops the other.
-  await step('Linting', async () => {
-    const results = await Promise.allSettled([
-      run(process.execPath, [bin('eslint', 'bin', 'eslint.js'), '--max-warnings=0', '.']),
-      run(process.execPath, [bin('prettier', 'bin', 'prettier.cjs'), '--check', '--log-level=warn', '.']),
-    ]);
-    const failed = results.find((result) => result.status === 'rejected');
-    if (failed !== undefined) throw failed.reason;
-  });
+/**
+ * The linters take what the tests leave of the processors: much of a test is waiting. What they say comes out whole,
+ * between two lines of the tests.
+ */
+async function testAndLint(files) {
+  const linted = lint(runBehind).then(
+    () => null,
+    (error) => error,
+  );
+  const tested = await test(files).then(
+    () => null,
+    (error) => error,
+  );
+  const complaint = await linted;
+  if (complaint !== null) process.stderr.write('\nThe linters complain; what they say stands above.\n');
+  const failure = tested ?? complaint;
+  if (failure !== null) throw failure;
 }
 
-async function test() {
+/** All complaints are wanted, so none stops the others. */
+async function lint(runLinter) {
+  const bin = (...names) => join(ROOT, 'node_modules', ...names);
+  const results = await Promise.allSettled([
+    runLinter(process.execPath, [join(ROOT, 'scripts', 'check-imports.mjs')]),
+    runLinter(process.execPath, [bin('eslint', 'bin', 'eslint.js'), '--max-warnings=0', '.']),
+    runLinter(process.execPath, [bin('prettier', 'bin', 'prettier.cjs'), '--check', '--log-level=warn', '.']),
+  ]);
+  const failed = results.find((result) => result.status === 'rejected');
+  if (failed !== undefined) throw failed.reason;
+}
+
+/** Runs a command that gives way to all others; its output follows when it has ended. */
+async function runBehind(command, args) {
+  const [program, ...rest] = process.platform === 'win32' ? [command, ...args] : ['nice', '-n', '19', command, ...args];
+  const child = spawn(program, rest, { cwd: ROOT, stdio: ['ignore', 'pipe', 'pipe'] });
+  process.once('SIGTERM', () => child.kill('SIGTERM'));
+  let said = '';
+  for (const output of [child.stdout, child.stderr]) output.setEncoding('utf8').on('data', (text) => (said += text));
+  const code = await new Promise((resolve, reject) => {
+    child.once('error', reject);
+    child.once('close', resolve);
+  });
+  process.stderr.write(said);
+  if (code !== 0) throw new StepFailure(code ?? 1);
+}
+
+function testFiles() {
   const files = walk(join(ROOT, 'dist', 'test'))
     .filter((file) => file.endsWith('.test.js'))
     .map((file) => relative(ROOT, file))
@@ -52,6 +86,10 @@ async function test() {
     process.stderr.write(`no test file's path contains ${words.map((word) => JSON.stringify(word)).join(' or ')}\n`);
     throw new StepFailure(1);
   }
+  return files;
+}
+
+async function test(files) {
   const code = await nodeTest(files);
   // In CI the runner's own summary has the last word.
   if (process.env['CI'] !== 'true') {

@@ -114,4 +114,26 @@ describe('npm test', () => {
     assert.equal((await script(directory, 'test.mjs', 'two', '--test-name-pattern=nothing')).code, 0);
     assert.equal((await script(directory, 'test.mjs', '--unknown')).code, 2);
   });
+
+  test('lints beside the tests, and fails where either of them does', async () => {
+    using directory = repository();
+    const linter = (path: string, code: string): void => {
+      mkdirSync(join(directory.file(path), '..'), { recursive: true });
+      writeFileSync(directory.file(path), code);
+    };
+    linter('scripts/check-imports.mjs', '');
+    linter('node_modules/prettier/bin/prettier.cjs', '');
+    linter('node_modules/eslint/bin/eslint.js', `console.log('one.ts: a complaint'); process.exitCode = 1;`);
+    const complained = await script(directory, 'test.mjs');
+    assert.equal(complained.code, 1);
+    assert.match(complained.stdout, /✔ one runs/, 'the tests ran all the same');
+    assert.match(complained.stderr, /^one\.ts: a complaint\n/m);
+    assert.match(complained.stderr, /what they say stands above\.\n$/);
+    assert.equal((await script(directory, 'test.mjs', '--lint')).code, 1);
+
+    linter('node_modules/eslint/bin/eslint.js', '');
+    const passed = await script(directory, 'test.mjs');
+    assert.equal(passed.code, 0, passed.stderr);
+    assert.doesNotMatch(passed.stderr, /complain/);
+  });
 });
