@@ -23,6 +23,7 @@ import { authorityDigest } from './policy/client-authority.js';
 import type { Issue, IssueCode } from './policy/issue.js';
 import type { Bind, JwtAuthenticator, Listener, Policy } from './policy/policy.js';
 import { exitCodeFor } from './policy/render-issues.js';
+import type { FilesRead } from './secret/files.js';
 import { Upstreams } from './proxy/upstream.js';
 import {
   CertificateError,
@@ -45,12 +46,14 @@ import {
   type ReadAgain,
   ReloadError,
   type Reloaded,
+  StoppingError,
   changesBetween,
   digestOfPairs,
   logWarnings,
   notReloadable,
   placed,
 } from './server/reloading.js';
+import type { FileWatch } from './server/file-watch.js';
 import { Shadow } from './server/shadow.js';
 import type { Borrowed } from './server/shadow-means.js';
 import { SlowDenials } from './server/slow-denials.js';
@@ -78,6 +81,8 @@ export class AddressError extends Error {
 
 export interface AppSettings {
   readonly policy: Policy;
+  /** What was found in the files that belong to it. */
+  readonly files: FilesRead;
   /** Reads it again, with all that it names. */
   readonly readAgain: () => Promise<ReadAgain>;
   /** Told of a policy before it is in force: what it holds must not be seen in the log from then on. */
@@ -86,7 +91,7 @@ export interface AppSettings {
   readonly shadow: Policy | null;
   readonly log: Log;
   readonly redactor: Redactor;
-  /** Told of each reload, whoever asked for it. Left out: nobody is. */
+  /** Told of each reload, whoever asked for it, but for those of which nothing is said. Left out: nobody is. */
   readonly reloads?: ReloadWatcher;
 }
 
@@ -157,7 +162,7 @@ export class App {
    * recorded; one at a time.
    */
   async reload(): Promise<Reloaded> {
-    return await this.#parts.reloads.ask();
+    return await this.#parts.reload();
   }
 
   /**
@@ -255,7 +260,10 @@ class Parts {
       this.metrics.authFailureDelayed(listener);
     },
   });
-  readonly reloads = new OneAtATime(() => this.#watchedReload());
+  readonly #reloads = new OneAtATime(() => this.#watchedReload());
+  /** Somebody waits for what comes of the next reload, or is to hear of it. */
+  #aloud = false;
+  #fileWatch: FileWatch | null = null;
   readonly #passwords = new PasswordThread({
     died: (error) => {
       const { log } = this.settings;
@@ -312,7 +320,7 @@ class Parts {
       reload: async () => {
         if (this.draining) return { ok: false, error: 'guardbee is being stopped' };
         if (!this.#started) return { ok: false, error: 'guardbee is just starting; try again' };
-        return { ok: true, reloaded: await this.reloads.ask() };
+        return { ok: true, reloaded: await this.reload() };
       },
     });
     this.#state = state;
@@ -385,7 +393,35 @@ class Parts {
       this.#admin = this.#newAdmin(policy.admin);
       this.adminAddress = await adminListening(this.#admin, policy.admin);
     }
+    this.#watchFiles(await this.#fileWatchOf(policy, this.settings.files));
     this.#started = true;
+  }
+
+  /** The one that there is, where there is one; another that is not started yet; null where none is wanted. */
+  async #fileWatchOf({ watch }: Policy, files: FilesRead): Promise<FileWatch | null> {
+    if (!watch) return null;
+    if (this.#fileWatch !== null) return this.#fileWatch;
+    const { FileWatch } = await import('./server/file-watch.js');
+    return new FileWatch({ files, reload: async (aloud) => await this.#filesChanged(aloud) });
+  }
+
+  #watchFiles(next: FileWatch | null): void {
+    const before = this.#fileWatch;
+    if (next === before) return;
+    this.#fileWatch = next;
+    before?.stop();
+    next?.start();
+  }
+
+  async #filesChanged(aloud: boolean): Promise<void> {
+    if (this.draining) return;
+    try {
+      if (aloud) this.#aloud = true;
+      await this.#reloads.ask();
+    } catch (error) {
+      const { log } = this.settings;
+      log.error('policy.reload_broke', 'a reload failed inside guardbee', log.errorFields(error));
+    }
   }
 
   async #listen(listener: Listener, { tls, around }: InForce, events: ConnectionEvents): Promise<OpenListener> {
@@ -445,30 +481,51 @@ class Parts {
     return { policy, around, tls, jwks };
   }
 
+  /** One at a time; logged, counted and recorded. */
+  async reload(): Promise<Reloaded> {
+    this.#aloud = true;
+    return await this.#reloads.ask();
+  }
+
   async #watchedReload(): Promise<Reloaded> {
     const { reloads } = this.settings;
-    reloads?.began();
+    const aloud = this.#aloud;
+    this.#aloud = false;
+    if (aloud) reloads?.began();
     let outcome: Reloaded | null = null;
     try {
-      outcome = await this.#reload();
+      outcome = await this.#reload(aloud);
       return outcome;
     } finally {
-      reloads?.ended(outcome);
+      if (aloud || outcome?.ok === true) reloads?.ended(outcome);
     }
   }
 
-  async #reload(): Promise<Reloaded> {
+  /** @param aloud what fails is said; it is not where it may be the middle of a change */
+  async #reload(aloud: boolean): Promise<Reloaded> {
     const { log } = this.settings;
     const before = this.policy.version;
     let outcome: Reloaded;
+    let files: FilesRead | null = null;
     try {
       const read = await this.settings.readAgain();
+      ({ files } = read);
       if (!read.ok) throw new ReloadError(read.exitCode, read.issues);
       outcome = await this.#goOverTo(read);
     } catch (error) {
+      if (error instanceof StoppingError) return { ok: false, before, exitCode: 1, issues: [] };
       const failed = problemOf(error, this.policy);
       if (failed === null) throw error;
       outcome = { ok: false, before, exitCode: failed.exitCode, issues: failed.issues };
+    }
+    const failure = aloud ? 'failed_aloud' : 'failed_quietly';
+    if (files !== null) this.#fileWatch?.wasRead(files, outcome.ok ? 'taken_over' : failure);
+    if (!outcome.ok && !aloud) {
+      log.debug('policy.reload_waits', 'what the files of the policy hold cannot be taken over, or not yet', {
+        'guardbee.policy_version': constant(before),
+        'error.type': constant(outcome.issues[0]?.code ?? 'unknown'),
+      });
+      return outcome;
     }
     this.metrics.reloaded(outcome.ok, Date.now());
     if (outcome.ok) {
@@ -502,7 +559,7 @@ class Parts {
   async #goOverTo(read: ReadAgain & { readonly ok: true }): Promise<Reloaded> {
     const lasting = this.#lasting;
     const old = this.#inForce;
-    if (lasting === null || old === null || this.draining) throw new TypeError('nothing is in force that could change');
+    if (lasting === null || old === null || this.draining) throw new StoppingError();
     const { policy } = read;
     const fixed = notReloadable(old.policy, read);
     if (fixed.length > 0) throw new ReloadError(exitCodeFor(fixed), fixed);
@@ -512,6 +569,7 @@ class Parts {
     const next = this.#inForceOf(policy, tls, rings, lasting, old);
     const staying = new Map<Listener, OpenListener>();
     const opened: OpenListener[] = [];
+    const fileWatch = await this.#fileWatchOf(policy, read.files);
     const admin = sameBind(old.policy.admin, policy.admin) ? this.#admin : this.#newAdmin(policy.admin);
     let adminAddress = this.adminAddress;
     try {
@@ -522,7 +580,7 @@ class Parts {
       }
       if (admin !== this.#admin)
         adminAddress = admin === null || policy.admin === null ? null : await adminListening(admin, policy.admin);
-      if (this.#isStopping()) throw new TypeError('guardbee is being stopped');
+      if (this.#isStopping()) throw new StoppingError();
     } catch (error) {
       for (const open of opened) open.destroy();
       if (admin !== this.#admin) await admin?.close();
@@ -548,6 +606,7 @@ class Parts {
     this.settings.log.level = policy.log.level;
     for (const [name, source] of old.jwks) if (next.jwks.get(name) !== source) source.stop();
     for (const [name, source] of next.jwks) if (old.jwks.get(name) !== source) source.start();
+    this.#watchFiles(fileWatch);
     this.#watch?.stop();
     this.#watchExposure();
     const oldAdmin = this.#admin;
@@ -594,6 +653,7 @@ class Parts {
 
   async stop(): Promise<void> {
     this.draining = true;
+    this.#watchFiles(null);
     this.#watch?.stop();
     for (const source of this.#inForce?.jwks.values() ?? []) source.stop();
     for (const open of this.all) open.destroy();

@@ -95,7 +95,7 @@ function judged(loaded: Loaded): Loaded {
   if (!loaded.ok) return loaded;
   const { policy } = loaded;
   const issues: Issue[] = sortIssues([...exposureIssues(policy), ...failedTests(policy, Date.now())], policy.file);
-  return issues.length === 0 ? loaded : { ok: false, issues };
+  return issues.length === 0 ? loaded : { ok: false, issues, files: loaded.files };
 }
 
 /** A policy that may be served or tried, or the exit code; then what is wrong has been said. */
@@ -108,9 +108,10 @@ function sound(loaded: Loaded, voice: Voice): Policy | number {
 
 async function readAgain(source: Source): Promise<ReadAgain> {
   const read = judged(await source.load());
-  if (!read.ok) return { ok: false, exitCode: exitCodeFor(read.issues), issues: read.issues };
+  const { files } = read;
+  if (!read.ok) return { ok: false, exitCode: exitCodeFor(read.issues), issues: read.issues, files };
   const text = await source.text();
-  return { ok: true, policy: read.policy, locate: (path) => (text === null ? null : positionOf(text, path)) };
+  return { ok: true, policy: read.policy, files, locate: (path) => (text === null ? null : positionOf(text, path)) };
 }
 
 type Source = Pick<PolicySource, 'load' | 'text'>;
@@ -151,7 +152,8 @@ async function serve(
   voice: Voice,
   hints: { readonly quickstart: Quickstart; readonly demo: boolean } | null,
 ): Promise<number> {
-  const policy = sound(await source.load(), voice);
+  const loaded = await source.load();
+  const policy = sound(loaded, voice);
   if (typeof policy === 'number') return policy;
   const shadow = tried === null ? null : sound(tried, voice);
   if (typeof shadow === 'number') return shadow;
@@ -166,6 +168,7 @@ async function serve(
       shadow,
       log,
       redactor,
+      files: loaded.files,
       readAgain: async () => await readAgain(source),
       installing: (next) => {
         known.add(next);

@@ -99,7 +99,7 @@ class Showing {
   }
 
   policy(): Shown {
-    const { listeners, authenticators, roles, upstreamExposure, stateDir, secretMounts, log, admin, drainMs } =
+    const { listeners, authenticators, roles, upstreamExposure, stateDir, secretMounts, log, admin, drainMs, watch } =
       this.#policy;
     return {
       version: 1,
@@ -116,6 +116,7 @@ class Showing {
       log: { level: log.level, file: log.file ?? undefined, format: log.format },
       admin: admin === null ? undefined : { bind: bindText(admin) },
       drain: duration(drainMs),
+      watch,
     };
   }
 

@@ -98,6 +98,7 @@ export function compile(validated: Validated<PolicyFile>, surroundings: Surround
     audit: compileAudit(file.audit, tree.get('audit'), { baseDir, stateDir, material, findings }),
     admin: file.admin === undefined ? null : compileBind(file.admin.bind, tree.at(['admin', 'bind'])),
     drainMs: file.drain ?? 30_000,
+    watch: file.watch ?? false,
     tests,
     warnings,
   };

@@ -4,8 +4,8 @@ import { lookup } from 'node:dns/promises';
 import { endianness, homedir } from 'node:os';
 import * as path from 'node:path';
 import { isLoopback, parsePeerAddress } from '../net/address.js';
-import { LARGEST_SECRET, currentReader, readFile, secretFrom } from '../secret/files.js';
-import type { FileFault, ReadFile, Reader, SecretFault } from '../secret/files.js';
+import { LARGEST_SECRET, contentOf, currentReader, readFile, secretFrom } from '../secret/files.js';
+import type { FileFault, FileRead, FilesRead, ReadFile, Reader, SecretFault } from '../secret/files.js';
 import { sha256Hex } from '../secret/digest.js';
 import { Secret } from '../secret/secret.js';
 import { judgeCertificatePair } from './certificate-pair.js';
@@ -62,30 +62,59 @@ export const SYSTEM: Outside = Object.freeze({
   lookup: (host: string) => lookup(host, { all: true }),
 });
 
-export type Loaded =
+export type Loaded = {
+  /** That of the policy, and those that it names. */
+  readonly files: FilesRead;
+} & (
   | { readonly ok: true; readonly policy: Policy; readonly warnings: readonly Issue[] }
-  | { readonly ok: false; readonly issues: readonly Issue[] };
+  | { readonly ok: false; readonly issues: readonly Issue[] }
+);
 
 export async function loadPolicy(file: string, options: LoadOptions): Promise<Loaded> {
-  const outside = options.outside ?? SYSTEM;
+  const files = new Map<string, FileRead>();
+  const outside = noting(files, options.outside ?? SYSTEM);
   const { bytes, fault } = await outside.file(file, 'trusted', LARGEST_DOCUMENT, currentReader(options.env));
   const issues: Issue[] = [];
   if (fault !== null) issues.push(...wholeFile(file, ...policyFault(fault)).issues);
-  if (bytes === null) return { ok: false, issues };
+  if (bytes === null) return { ok: false, issues, files };
   const text = decode(bytes);
   if (text === null) {
     issues.push(...wholeFile(file, 'yaml_syntax', 'the file is not UTF-8 text', 'save it as UTF-8').issues);
-    return { ok: false, issues };
+    return { ok: false, issues, files };
   }
-  return load(text, file, options, issues);
+  return load(text, file, { ...options, outside }, issues, files);
 }
 
 /** The same for a text that was read elsewhere; `fileName` says how to call it and where relative paths begin. */
 export async function loadPolicyText(text: string, fileName: string, options: LoadOptions): Promise<Loaded> {
-  return load(text, fileName, options, []);
+  const files = new Map<string, FileRead>();
+  return load(text, fileName, { ...options, outside: noting(files, options.outside ?? SYSTEM) }, [], files);
 }
 
-async function load(text: string, file: string, options: LoadOptions, before: readonly Issue[]): Promise<Loaded> {
+/** Notes what was found in files. */
+function noting(files: Map<string, FileRead>, outside: Outside): Outside {
+  return {
+    ...outside,
+    file: async (file, demand, limit, reader) => {
+      const read = await outside.file(file, demand, limit, reader);
+      if (ROUTES.includes(file)) return read;
+      const at = path.resolve(file);
+      const content = contentOf(read);
+      const before = files.get(at);
+      // Named twice, and changed in between: what it held is known no more.
+      files.set(at, { limit, content: before === undefined || before.content === content ? content : 'changing' });
+      return read;
+    },
+  };
+}
+
+async function load(
+  text: string,
+  file: string,
+  options: LoadOptions & { readonly outside: Outside },
+  before: readonly Issue[],
+  files: FilesRead,
+): Promise<Loaded> {
   const validated = validate(parseDocument(text, file), policySchema);
   const baseDir = path.dirname(path.resolve(file));
   const gathering = new Gathering(file, baseDir, options, validated.value?.secret_mounts ?? []);
@@ -103,8 +132,8 @@ async function load(text: string, file: string, options: LoadOptions, before: re
     warnings: gathering.warnings,
   });
   const issues = [...before, ...validated.issues, ...gathering.errors, ...errors];
-  if (policy === null || issues.length > 0) return { ok: false, issues: sortIssues(issues, file) };
-  return { ok: true, policy, warnings };
+  if (policy === null || issues.length > 0) return { ok: false, issues: sortIssues(issues, file), files };
+  return { ok: true, policy, warnings, files };
 }
 
 /**
@@ -197,6 +226,9 @@ function takeFromEnvironment(env: NodeJS.ProcessEnv, name: string): string | und
   return values.get(name);
 }
 
+/** What the kernel says of routes: to IPv4 and to IPv6. */
+const ROUTES: readonly string[] = ['/proc/net/route', '/proc/net/ipv6_route'];
+
 /** Reads what a policy refers to, and says what is wrong with it where it is named. */
 class Gathering {
   readonly errors: Issue[] = [];
@@ -207,12 +239,17 @@ class Gathering {
   readonly #reader: Reader;
   readonly #outside: Outside;
 
-  constructor(file: string, baseDir: string, options: LoadOptions, secretMounts: readonly string[]) {
+  constructor(
+    file: string,
+    baseDir: string,
+    options: LoadOptions & { readonly outside: Outside },
+    secretMounts: readonly string[],
+  ) {
     this.#file = file;
     this.#baseDir = baseDir;
     this.#options = options;
     this.#reader = currentReader(options.env, secretMounts);
-    this.#outside = options.outside ?? SYSTEM;
+    this.#outside = options.outside;
   }
 
   async run(all: readonly Reference[]): Promise<Material> {
@@ -440,9 +477,7 @@ class Gathering {
   /** What the kernel has as default routes; null where it does not say. */
   async #askGateways(): Promise<ReadonlySet<string> | null> {
     const [v4, v6] = await Promise.all(
-      ['/proc/net/route', '/proc/net/ipv6_route'].map((table) =>
-        this.#outside.file(table, 'any', LARGEST_SECRET, this.#reader),
-      ),
+      ROUTES.map((table) => this.#outside.file(table, 'any', LARGEST_SECRET, this.#reader)),
     );
     if (v4?.bytes == null) return null;
     // Without IPv6 the kernel has no such table, and then there is no such gateway.
@@ -566,7 +601,7 @@ class Gathering {
 
   /** All addresses count: whichever is tried, it must be this machine. Asked again at each connect. */
   async #lookUp(host: string): Promise<HostLookup> {
-    const ask = this.#options.lookup ?? this.#outside.lookup;
+    const ask = this.#options.lookup ?? ((name: string) => this.#outside.lookup(name));
     try {
       const found = await ask(host);
       for (const { address } of found) {

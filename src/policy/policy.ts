@@ -39,6 +39,8 @@ export interface Policy {
   readonly admin: Bind | null;
   /** How long open exchanges may go on after SIGTERM. */
   readonly drainMs: number;
+  /** It is read again when its files change. */
+  readonly watch: boolean;
   readonly tests: readonly PolicyTest[];
   /** Things worth saying at every start: `unsafe_…` keys, environment secrets, shadowed routes. */
   readonly warnings: readonly Issue[];

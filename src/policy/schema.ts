@@ -249,6 +249,7 @@ export const policySchema = map('a map with version and listeners', {
   audit: audit.optional(),
   admin: map('a map such as { bind: 127.0.0.1:9180 }', { bind }).optional(),
   drain: duration.optional(),
+  watch: flag.optional().meta({ description: 'Read this file, and those that it names, again when they change' }),
   tests: list(policyTest, 'policy tests').optional(),
 });
 

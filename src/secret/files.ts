@@ -4,6 +4,7 @@
  * The way to a private file is walked link by link, and each folder on it judged too: whoever may write to one of them
  * can put another file there.
  */
+import { hash } from 'node:crypto';
 import { constants } from 'node:fs';
 import type { Stats } from 'node:fs';
 import { lstat, open, readlink, realpath, stat, statfs } from 'node:fs/promises';
@@ -49,6 +50,21 @@ export interface ReadFile {
   /** Null when there is nothing to read. A file that is too open is read all the same, so that its content is checked too. */
   readonly bytes: Buffer | null;
   readonly fault: FileFault | null;
+}
+
+/** What was found where a file was looked for, without holding it. */
+export interface FileRead {
+  /** The longest that it may be. */
+  readonly limit: number;
+  /** The same for the same content, or for the same reason that there is none. */
+  readonly content: string;
+}
+
+/** By absolute path, as the file was named: links are followed anew each time. */
+export type FilesRead = ReadonlyMap<string, FileRead>;
+
+export function contentOf({ bytes, fault }: ReadFile): string {
+  return bytes === null ? (fault?.kind ?? 'missing') : hash('sha256', bytes, 'hex');
 }
 
 /** @param secretMounts Absolute paths. */

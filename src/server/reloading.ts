@@ -11,16 +11,21 @@ import type {
   Position,
 } from '../policy/policy.js';
 import { sha256Hex } from '../secret/digest.js';
+import type { FilesRead } from '../secret/files.js';
 
 /** A policy as it was read again, or what is wrong with it. */
-export type ReadAgain =
+export type ReadAgain = {
+  /** What was found in the files that belong to it. */
+  readonly files: FilesRead;
+} & (
   | {
       readonly ok: true;
       readonly policy: Policy;
       /** Where a key stands in its text; null where that is not known. */
       readonly locate: (path: readonly string[]) => Position | null;
     }
-  | { readonly ok: false; readonly exitCode: number; readonly issues: readonly Issue[] };
+  | { readonly ok: false; readonly exitCode: number; readonly issues: readonly Issue[] }
+);
 
 /** What became of a reload. */
 export type Reloaded =
@@ -47,6 +52,11 @@ export class ReloadError extends Error {
     this.exitCode = exitCode;
     this.issues = issues;
   }
+}
+
+/** A reload came too late: nothing is said of it. */
+export class StoppingError extends Error {
+  override readonly name = 'StoppingError';
 }
 
 /** What belongs to the process: it has been opened once, and others may hold on to it. */
@@ -195,8 +205,10 @@ export class OneAtATime<T> {
   }
 
   ask(): Promise<T> {
+    // Asked first: when one has ended, the next begins a moment later.
+    if (this.#next !== null) return this.#next;
     if (this.#underway === null) return this.#begin();
-    this.#next ??= this.#underway.then(
+    this.#next = this.#underway.then(
       () => this.#begin(),
       () => this.#begin(),
     );

@@ -45,6 +45,7 @@ function policyOf(parts: Partial<ListenerParts>, tests: readonly RequestTest[] =
     audit: null,
     admin: null,
     drainMs: 0,
+    watch: false,
     tests,
     warnings: [],
   };

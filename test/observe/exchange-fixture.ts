@@ -125,6 +125,7 @@ export function policyWith(routes: readonly Route[], version = 'abcdef123456'): 
     audit: null,
     admin: null,
     drainMs: 1,
+    watch: false,
     tests: [],
     warnings: [],
   };

@@ -7,22 +7,29 @@ import type { Target } from '../support/raw-client.js';
 
 export type Parsed = Record<string, Record<string, Record<string, PolicyValue>>>;
 
-/** Writes the policy anew, with changes. */
-export function rewrite(guard: Guard, change: (policy: Parsed) => void): void {
+/** Writes the policy anew, with changes. @param name of another file to write it to */
+export function rewrite(guard: Guard, change: (policy: Parsed) => void, name?: string): void {
   const policy = parse(readFileSync(guard.policyFile, 'utf8')) as Parsed;
   change(policy);
-  writePolicy(guard.directory, policy);
+  writePolicy(guard.directory, policy, name);
 }
 
 const ENDS: ReadonlySet<unknown> = new Set(['policy.reloaded', 'policy.reload_failed']);
 
-const ends = (guard: Guard): LogLine[] => guard.process.logLines.filter((line) => ENDS.has(line['event.name']));
+/** The lines that say what came of a reload. */
+export const ends = (guard: Guard): LogLine[] => guard.process.logLines.filter((line) => ENDS.has(line['event.name']));
 
 /** SIGHUP; resolves to the line that says what came of it. */
 export async function hangUp(guard: Guard): Promise<LogLine> {
-  const before = ends(guard).length;
+  const line = nextEnd(guard);
   guard.process.signal('SIGHUP');
-  await guard.process.waitForLog((line) => ENDS.has(line['event.name']) && ends(guard).length > before);
+  return await line;
+}
+
+/** The next line that says what came of a reload. */
+export async function nextEnd(guard: Guard, timeoutMs?: number): Promise<LogLine> {
+  const before = ends(guard).length;
+  await guard.process.waitForLog((line) => ENDS.has(line['event.name']) && ends(guard).length > before, timeoutMs);
   const line = ends(guard)[before];
   if (line === undefined) throw new Error('no line says what came of the reload');
   return line;
