@@ -33,7 +33,7 @@ import {
   ensureSelfSigned,
 } from './server/certificate.js';
 import { type Exposure, ExposureWatch } from './server/exposure.js';
-import { ownBindsOf } from './server/exposure-issues.js';
+import { ownBindsOf, upstreamsHere } from './server/exposure-issues.js';
 import type { Surroundings } from './server/handle.js';
 import { HeldBodies } from './server/held-bodies.js';
 import { type ConnectionEvents, type OpenListener, contextOptions, openListener } from './server/listener.js';
@@ -601,6 +601,7 @@ class Parts {
     for (const open of this.open) if (!stays.has(open)) this.#leave(open, leaveMs);
     this.open = policy.listeners.flatMap(({ name }) => byName.get(name) ?? []);
     this.metrics.policyInstalled(policy);
+    this.upstreams.policyInstalled(policy.upstreams);
     this.#showCertificates();
     lasting.audit?.policyExchanged(policy.version);
     this.settings.log.level = policy.log.level;
@@ -867,7 +868,7 @@ class Parts {
       }
     };
     this.#watch = new ExposureWatch({
-      upstreams: policy.upstreams,
+      upstreams: upstreamsHere(policy),
       ownBinds: this.open.flatMap(({ listener, address }) => ownBindsOf([listener], () => address.port)),
       onChange: tell,
     });

@@ -147,6 +147,8 @@ class Showing {
       allow_from: addresses(listener.allowFrom),
       trusted_proxies: listener.trustedProxies.texts,
       proxy_protocol: listener.proxyProtocol ? 'require' : undefined,
+      outbound: listener.outbound ? true : undefined,
+      upstream_tls: this.#upstreamTls(written),
       strip_request_headers: listener.stripRequestHeaders.size === 0 ? undefined : [...listener.stripRequestHeaders],
       local_identity: listener.local === null ? undefined : holder(listener.local),
       sessions: this.#sessions(listener, written),
@@ -211,6 +213,19 @@ class Showing {
       owns: owns(route.owns),
       owner: owner(route),
       timeout: route.wholeMs === Infinity ? undefined : duration(route.wholeMs),
+    };
+  }
+
+  #upstreamTls(listener: HttpListenerEntry | null): Shown | undefined {
+    const written = listener?.upstream_tls;
+    if (written === undefined) return undefined;
+    const { ca, client_certificate: pair, server_name, spki } = written;
+    return {
+      ca: ca === undefined ? undefined : this.#resolve(ca),
+      client_certificate:
+        pair === undefined ? undefined : { cert: this.#resolve(pair.cert), key: this.#resolve(pair.key) },
+      server_name,
+      spki: spki?.map(({ value }) => `sha256/${value}`),
     };
   }
 
@@ -424,7 +439,7 @@ function bindText(bind: Bind): string {
 }
 
 function upstreamText(upstream: Upstream): string {
-  return upstream.target.kind === 'unix' ? upstream.name : `http://${upstream.name}`;
+  return upstream.target.kind === 'unix' || upstream.tls !== null ? upstream.name : `http://${upstream.name}`;
 }
 
 function tls(settings: TlsSettings): Shown {

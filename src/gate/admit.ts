@@ -6,6 +6,7 @@ import type { Address } from '../net/address.js';
 import { formatAddress, isLoopback, parseAddress } from '../net/address.js';
 import { clientAddress } from '../net/client-address.js';
 import type { HttpListener, Listener, Route } from '../policy/policy.js';
+import { provenance } from './cross-site.js';
 
 /** A request that may be asked who it is: addressed to us, from an allowed place, to a route that is not closed. */
 export interface Admission {
@@ -34,13 +35,13 @@ export function peerAllowed(listener: Listener, peer: Address): boolean {
 }
 
 /**
- * Is the request addressed to this listener. Where being local makes somebody, any name but those of loopback and the
- * configured ones is refused: a page whose own name has been made to resolve to loopback (DNS rebinding, CVE-2018-5702)
+ * Is the request addressed to this listener. Where being local makes somebody, or is shown as somebody elsewhere, any name but
+ * those of loopback and the configured ones is refused: a page whose own name has been made to resolve to loopback (DNS rebinding, CVE-2018-5702)
  * is of one origin with what it asks for, and only the Host field tells.
  */
 function answersTo(listener: HttpListener, name: string): boolean {
   if (listener.hosts?.has(name) === true) return true;
-  if (listener.local === null) return listener.hosts === null;
+  if (listener.local === null && !listener.outbound) return listener.hosts === null;
   const address = name === 'localhost' ? null : parseAddress(name);
   return name === 'localhost' || (address !== null && isLoopback(address));
 }
@@ -67,6 +68,9 @@ export function arrive(
   const no = (reason: DenialReason) => ({ arrived: false, reason }) as const;
   if (!peerAllowed(listener, caller.address)) return no('address_denied');
   if (!answersTo(listener, message.authority.name)) return no('wrong_host');
+  // What an outbound listener shows the upstream counts as shown by whoever asks: no page that a browser of this machine
+  // has open may do that, not even by a GET, which in rbee runs a job.
+  if (listener.outbound && provenance(message, message.scheme, listener.origins) === 'foreign') return no('cross_site');
   // Who connected to a proxy that passes bytes on is one hop to the left of it; what it says of others is believed no
   // more than if it had connected itself.
   const from = caller.proxied?.source.address ?? caller.address;

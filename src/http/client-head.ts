@@ -13,6 +13,8 @@ export interface ClientHeadContext {
   readonly requestId: string;
   /** The upstream's own origin, e.g. `127.0.0.1:7833`; empty for a unix socket. */
   readonly upstreamAuthority: string;
+  /** TLS is spoken with the upstream. */
+  readonly upstreamSecure: boolean;
   readonly method: string;
   /** Who else may read it; null: whatever the upstream says. */
   readonly sharing: Sharing | null;
@@ -80,7 +82,7 @@ export function clientHead(status: number, raw: readonly string[], context: Clie
       case 'set-cookie':
         // Sessions are ours to begin and to end.
         if (setsSessionCookie(value)) break;
-        fields.push(name, context.scheme === 'https' ? secureCookie(value) : value);
+        fields.push(name, cookieFor(value, context));
         break;
       case 'location':
       case 'content-location':
@@ -118,23 +120,49 @@ function withoutNominated(fields: string[], nominated: readonly string[]): strin
   return kept;
 }
 
+function cookieFor(value: string, { scheme, upstreamSecure, upstreamAuthority }: ClientHeadContext): string {
+  if (scheme === 'https') return secureCookie(value);
+  return upstreamSecure ? localCookie(value, readAuthority(upstreamAuthority)?.name ?? '') : value;
+}
+
+/**
+ * The client speaks plain HTTP with this machine, and would throw away a cookie for another domain, or keep one from us
+ * that is for TLS alone. What browsers take with Secure only (RFC 6265bis §4.1.3, §5.7) keeps it: to them loopback is safe.
+ */
+function localCookie(value: string, host: string): string {
+  const [pair = '', ...attributes] = value.split(';');
+  const needsSecure =
+    /^[ \t]*__(?:Host|Secure)-/i.test(pair) || /;[ \t]*samesite[ \t]*=[ \t]*none[ \t]*(?:;|$)/i.test(value);
+  const kept = attributes.filter((attribute) => {
+    const [name = '', of = ''] = attribute.split('=').map((part) => withoutWhitespace(part).toLowerCase());
+    if (name === 'secure') return needsSecure;
+    const domain = of.replace(/^\./, '');
+    return name !== 'domain' || !(host === domain || host.endsWith(`.${domain}`));
+  });
+  return [pair, ...kept].join(';');
+}
+
 /** The upstream speaks plain HTTP and can't know that the client does not (RFC 6265 §4.1.2.5). */
 function secureCookie(value: string): string {
   return /;[ \t]*secure[ \t]*(?:;|$)/i.test(value) ? value : `${value}; Secure`;
 }
+
+const HTTP_URL = /^(?:http:)?\/\/([^/?#\\]*)([/?#].*)?$/is;
+const HTTPS_URL = /^(?:https:)?\/\/([^/?#\\]*)([/?#].*)?$/is;
 
 /**
  * A URL of the upstream's own origin is one the client can't reach; so is one built from the Host we passed on with the
  * upstream's scheme. Both become the origin that the client used. Other URLs are not ours to change.
  */
 function ownLocation(value: string, context: ClientHeadContext): string {
-  const found = /^(?:http:)?\/\/([^/?#\\]*)([/?#].*)?$/is.exec(value);
+  const found = (context.upstreamSecure ? HTTPS_URL : HTTP_URL).exec(value);
   const authority = readAuthority(found?.[1] ?? '');
   if (found === null || authority === null) return value;
   const upstream = readAuthority(context.upstreamAuthority);
-  const own =
-    (upstream !== null && sameService(authority, upstream)) ||
-    authority.text.toLowerCase() === context.authority.text.toLowerCase();
+  const own = context.upstreamSecure
+    ? upstream !== null && sameAuthority(authority, upstream, 'https')
+    : (upstream !== null && sameService(authority, upstream)) ||
+      authority.text.toLowerCase() === context.authority.text.toLowerCase();
   return own ? `${context.scheme}://${context.authority.text}${found[2] ?? ''}` : value;
 }
 
@@ -201,7 +229,7 @@ export function upgradeHead(raw: readonly string[], context: UpgradeContext): st
         return null;
       case 'set-cookie':
         if (setsSessionCookie(value)) break;
-        fields.push(name, context.scheme === 'https' ? secureCookie(value) : value);
+        fields.push(name, cookieFor(value, context));
         break;
       default:
         if (!DROPPED.has(name)) fields.push(name, value);

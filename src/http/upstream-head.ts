@@ -1,5 +1,6 @@
 import { cgiTwin } from './fields.js';
 import type { Message } from './message.js';
+import { originOf, readOrigin } from './origin.js';
 import { withoutSessionCookies } from './session-cookies.js';
 
 /** What guardbee itself says to the upstream. */
@@ -17,6 +18,8 @@ export interface UpstreamHeadContext {
   readonly subprotocols: readonly string[] | null;
   /** Length in bytes of the body that goes on in place of the one that came; null: that goes on. */
   readonly bodyBytes: number | null;
+  /** `Host` of an upstream on another machine, for which TLS vouches; null: it is on this one. */
+  readonly far: string | null;
 }
 
 /**
@@ -25,9 +28,9 @@ export interface UpstreamHeadContext {
  * Names and values in turn.
  */
 export function upstreamHead(message: Message, context: UpstreamHeadContext): string[] {
-  const head: string[] = ['host', message.authority.text];
   const { fields } = message;
-  const { credential, subprotocols } = context;
+  const { credential, subprotocols, far } = context;
+  const head: string[] = ['host', far ?? message.authority.text];
   const strip = twinsOf(context.strip);
   const credentialTwin = credential === null ? null : cgiTwin(credential.field);
   for (let i = 0; i < fields.length; i += 2) {
@@ -40,20 +43,30 @@ export function upstreamHead(message: Message, context: UpstreamHeadContext): st
       if (rest !== null) head.push(name, rest);
       continue;
     }
-    head.push(name, fields[i + 1] ?? '');
+    const value = fields[i + 1] ?? '';
+    head.push(name, far !== null && (name === 'origin' || name === 'referer') ? fromThere(value, far, message) : value);
   }
   if (subprotocols !== null && subprotocols.length > 0) head.push('sec-websocket-protocol', subprotocols.join(', '));
   if (credential !== null) head.push(credential.field, credential.value);
-  // X-Forwarded-For is the one client we vouch for, never a list: uvicorn and others believe its left end.
-  head.push('x-forwarded-for', context.client, 'x-real-ip', context.client);
-  head.push('x-forwarded-proto', context.scheme, 'x-forwarded-host', message.authority.text);
+  if (far === null) {
+    // X-Forwarded-For is the one client we vouch for, never a list: uvicorn and others believe its left end.
+    head.push('x-forwarded-for', context.client, 'x-real-ip', context.client);
+    head.push('x-forwarded-proto', context.scheme, 'x-forwarded-host', message.authority.text);
+  }
   head.push('x-request-id', context.requestId);
-  if (context.identity !== null) {
+  // Who somebody is on this machine, and that loopback asks, means nothing on another, where it might be believed.
+  if (context.identity !== null && far === null) {
     head.push('x-auth-user', fieldValue(context.identity.name), 'x-auth-roles', context.identity.roles.join(','));
   }
   const length = context.bodyBytes ?? (message.framing.kind === 'length' ? message.framing.bytes : 0);
   if (length > 0) head.push('content-length', String(length));
   return head;
+}
+
+/** A page of the upstream's own, as the browser has it from here, is one of the upstream's own there. */
+function fromThere(value: string, far: string, { scheme, authority }: Message): string {
+  const [, origin = '', path = ''] = /^([a-z]+:\/\/[^/?#]+)([/?#].*)?$/i.exec(value) ?? [];
+  return origin !== '' && readOrigin(origin) === originOf(scheme, authority) ? `https://${far}${path}` : value;
 }
 
 /** Field values are bytes; those of a name are its UTF-8, as other servers hand on names. */

@@ -81,6 +81,17 @@ const ABORTS: Readonly<Partial<Record<FailureReason, AbortCause>>> = Object.free
   upstream_malformed: 'upstream',
 });
 
+/** Nobody answers there, or nobody who may. */
+const UNREACHABLE: ReadonlySet<FailureReason> = new Set<FailureReason>([
+  'upstream_refused',
+  'upstream_tls_failed',
+  'upstream_certificate_untrusted',
+  'upstream_certificate_expired',
+  'upstream_certificate_wrong_name',
+  'upstream_certificate_wrong_key',
+  'upstream_refused_certificate',
+]);
+
 /** Everything that is counted of one route. */
 class RouteSeries {
   readonly listener: string;
@@ -318,7 +329,7 @@ export class Metrics {
       series.up = 1;
     }
     if (outcome.kind !== 'failed') return;
-    if (outcome.reason === 'upstream_refused') series.up = 0;
+    if (UNREACHABLE.has(outcome.reason)) series.up = 0;
     const cause = ABORTS[outcome.reason];
     if (cause !== undefined) series.aborts.set(cause, (series.aborts.get(cause) ?? 0) + 1);
   }

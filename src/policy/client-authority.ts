@@ -40,6 +40,9 @@ export interface AuthorityProblem {
   readonly hint?: string;
 }
 
+/** Whose certificates an authority is asked about. */
+export type VouchesFor = 'clients' | 'collector' | 'upstream';
+
 export interface AuthorityVerdict {
   /** Null where TLS could not use it. */
   readonly authority: Omit<ClientAuthority, 'caFile' | 'crlFile'> | null;
@@ -60,7 +63,7 @@ export function judgeClientAuthority(
   ca: Buffer,
   crl: Buffer | null,
   now: number,
-  vouchesFor: 'clients' | 'collector' = 'clients',
+  vouchesFor: VouchesFor = 'clients',
 ): AuthorityVerdict {
   const problems: AuthorityProblem[] = [];
   const wrong = (of: 'ca' | 'crl', problem: string, hint?: string): void => {
@@ -113,13 +116,17 @@ interface NamedList {
   readonly list: RevocationList;
 }
 
-function readAuthorities(
-  ca: Buffer,
-  now: number,
-  vouchesFor: 'clients' | 'collector',
-  wrong: Wrong,
-  late: Late,
-): Authority[] {
+const WHOSE: Readonly<Record<VouchesFor, string>> = {
+  clients: 'name the certificate of the authority that issued those of the nodes; a single node is pinned with spki',
+  collector: 'name the certificate of the authority that issued that of the collector',
+  upstream: 'name the certificate of the authority that issued that of the upstream',
+};
+
+function isSelfSigned(certificate: X509Certificate): boolean {
+  return certificate.subject === certificate.issuer && certificate.verify(certificate.publicKey);
+}
+
+function readAuthorities(ca: Buffer, now: number, vouchesFor: VouchesFor, wrong: Wrong, late: Late): Authority[] {
   const text = ca.toString('latin1');
   if (text.includes('PRIVATE KEY-----')) {
     wrong('ca', 'it holds a private key, which guardbee has no use for', 'keep the certificate of the authority alone');
@@ -140,14 +147,10 @@ function readAuthorities(
       wrong('ca', `${place} cannot be read`);
       return [];
     }
-    if (!certificate.ca) {
-      wrong(
-        'ca',
-        `${place} is no authority (it does not say CA:TRUE), so it can vouch for nobody`,
-        vouchesFor === 'clients'
-          ? 'name the certificate of the authority that issued those of the nodes; a single node is pinned with spki'
-          : 'name the certificate of the authority that issued that of the collector',
-      );
+    // One that nobody issued but its holder vouches for itself alone, and says so.
+    const vouchesForItself = vouchesFor === 'upstream' && isSelfSigned(certificate);
+    if (!certificate.ca && !vouchesForItself) {
+      wrong('ca', `${place} is no authority (it does not say CA:TRUE), so it can vouch for nobody`, WHOSE[vouchesFor]);
       return [];
     }
     if (seen.has(certificate.fingerprint256)) continue;

@@ -11,6 +11,7 @@ import { compileDemands } from './compile-demands.js';
 import { compileCors } from './compile-cors.js';
 import { type LimitsAt, checkLimits, compileRouteLimits } from './compile-limits.js';
 import { compileLocal } from './compile-network.js';
+import { type Outbound, compileOutbound } from './compile-outbound.js';
 import { checkOwners, compileOwns } from './compile-ownership.js';
 import { compileProxyProtocol, compileTcp } from './compile-tcp.js';
 import { compileSessions } from './compile-sessions.js';
@@ -36,6 +37,7 @@ import type {
 import { RouteTable } from './route-table.js';
 import type { HttpListenerEntry, PolicyFile, RedirectListenerEntry, RouteEntry, UpstreamAuthEntry } from './schema.js';
 import type { ConnectionLimitsEntry } from './schema-limits.js';
+import type { ParsedUpstream } from './upstream.js';
 import { warnRoutes } from './warn-routes.js';
 
 interface Context {
@@ -130,6 +132,7 @@ class ListenerCompilation {
   readonly #findings: Findings;
   readonly #remoteUpstream: boolean;
   readonly #ambient: AmbientCallers;
+  readonly #outbound: Outbound | null;
   /** False once something was taken out for being broken that may have been the authentication of a route. */
   #authenticationIsCertain = true;
 
@@ -142,6 +145,7 @@ class ListenerCompilation {
     this.#findings = context.findings;
     this.#remoteUpstream = entry.unsafe_remote_upstream === true;
     this.#ambient = new AmbientCallers(name, node, context.findings);
+    this.#outbound = compileOutbound(entry, node, context);
   }
 
   run(): HttpListener {
@@ -149,9 +153,7 @@ class ListenerCompilation {
     const node = this.#node;
     const timeouts = compileTimeouts(entry.timeouts);
     const ownUpstream =
-      entry.upstream === undefined
-        ? null
-        : this.#upstreams.compile(entry.upstream, entry.bind, this.#remoteUpstream, node.get('upstream'));
+      entry.upstream === undefined ? null : this.#compileUpstream(entry.upstream, node.get('upstream'));
     const ownAuth = this.#compileUpstreamAuth(entry.upstream_auth, node.get('upstream_auth'));
     const ownAuthenticators = this.#compileAuthenticate(entry.authenticate, node);
     const local = this.#compileLocal();
@@ -175,10 +177,9 @@ class ListenerCompilation {
         : ownAuthenticators;
       const authenticators = local === null ? named : { ...named, list: [...named.list, local] };
       const upstream =
-        route.upstream === undefined
-          ? ownUpstream
-          : this.#upstreams.compile(route.upstream, entry.bind, this.#remoteUpstream, routeNode.get('upstream'));
-      if (access.kind !== 'deny' && upstream === null && !routeNode.dropped.has('upstream')) {
+        route.upstream === undefined ? ownUpstream : this.#compileUpstream(route.upstream, routeNode.get('upstream'));
+      const isWritten = route.upstream !== undefined || entry.upstream !== undefined;
+      if (access.kind !== 'deny' && upstream === null && !isWritten && !routeNode.dropped.has('upstream')) {
         withoutUpstream.push(route.name);
       }
       if (typeof route.owner === 'object' && route.owner.unless !== undefined) {
@@ -225,7 +226,7 @@ class ListenerCompilation {
         node,
         'upstream',
         `missing, needed by ${withoutUpstream.length === 1 ? 'the route' : `${withoutUpstream.length} routes, like`} ${shown}`,
-        'write upstream: http://127.0.0.1:PORT',
+        this.#outbound === null ? 'write upstream: http://127.0.0.1:PORT' : 'write upstream: https://NAME:PORT',
       );
     }
     this.#checkBeyondLoopback(entries, unauthenticated);
@@ -239,6 +240,7 @@ class ListenerCompilation {
       bind: compileBind(entry.bind, node.get('bind')),
       hosts: entry.hosts === undefined ? null : new Set(entry.hosts),
       local: local?.local ?? null,
+      outbound: this.#outbound !== null,
       tls: compileTls(entry.tls, node.get('tls'), this.#context.material),
       allowFrom: rangesOrNull(entry.allow_from),
       trustedProxies: new CidrSet(entry.trusted_proxies ?? []),
@@ -262,6 +264,13 @@ class ListenerCompilation {
       cors: compileCors(entry.cors, node, this.#findings),
       deadlines: entry.deadlines === 'off' ? null : { answer: entry.deadlines?.answer ?? 'problem' },
     };
+  }
+
+  #compileUpstream(upstream: ParsedUpstream, node: Draft | null): Upstream | null {
+    const { bind } = this.#entry;
+    return this.#outbound === null
+      ? this.#upstreams.compile(upstream, bind, this.#remoteUpstream, node)
+      : this.#upstreams.compileOutbound(upstream, bind, this.#outbound, node);
   }
 
   #compileThrottle(): ThrottleSettings | null {
@@ -372,7 +381,8 @@ class ListenerCompilation {
     const { bind } = this.#entry;
     const node = this.#node;
     const bindNode = node.get('bind');
-    const beyond = !bind.loopback;
+    // Of an outbound one beyond loopback it is said already that it may not be there at all.
+    const beyond = !bind.loopback && this.#outbound === null;
     if (beyond && this.#entry.unsafe_plain_http !== true && !node.declares('tls')) {
       this.#findings.error(
         'bind_without_tls',
@@ -414,7 +424,9 @@ class ListenerCompilation {
         routeNode.get('require') ?? routeNode,
         'key',
         `the route ${show(route.name)} requires something of callers that nobody identifies: there is no authenticate here or in the listener`,
-        'write authenticate: [NAME] in the listener',
+        this.#outbound === null
+          ? 'write authenticate: [NAME] in the listener'
+          : 'write local_identity: { name: NAME, roles: [ROLE] } in the listener, for programs that show nothing',
       );
     }
   }

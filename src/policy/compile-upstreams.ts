@@ -2,6 +2,7 @@ import { isUnspecified, parseAddress, sameAddress } from '../net/address.js';
 import type { ParsedBind } from './bind.js';
 import { formatBind } from './bind.js';
 import type { Draft } from './draft.js';
+import type { Outbound } from './compile-outbound.js';
 import type { Findings } from './findings.js';
 import type { Material } from './material.js';
 import type { Upstream } from './policy.js';
@@ -34,16 +35,42 @@ export class CompiledUpstreams {
     node: Draft | null,
     scheme: 'http' | 'tcp' = 'http',
   ): Upstream {
-    if (!remoteAllowed) this.#checkLoopback(upstream, node, scheme);
+    if (upstream.secure) this.#refuseTls(upstream, node);
+    else if (!remoteAllowed) this.#checkLoopback(upstream, node, scheme);
     this.#checkNotItself(upstream, own, node);
     const mustBeLoopback = upstream.nearness === 'loopback' || !remoteAllowed;
     const key = `${mustBeLoopback} ${upstream.name}`;
     const known = this.#byKey.get(key);
     if (known !== undefined) return known;
     const { name, authority, target } = upstream;
-    const compiled: Upstream = { name, authority, target, mustBeLoopback };
+    const compiled: Upstream = { name, authority, target, mustBeLoopback, tls: null };
     this.#byKey.set(key, compiled);
     return compiled;
+  }
+
+  /** Of an outbound listener; null where it may be none. */
+  compileOutbound(upstream: ParsedUpstream, own: ParsedBind, outbound: Outbound, node: Draft | null): Upstream | null {
+    this.#checkNotItself(upstream, own, node);
+    const far = outbound.tlsOf(upstream, node);
+    if (far === null) return null;
+    const key = `${far.tls.digest} ${upstream.name}`;
+    const known = this.#byKey.get(key);
+    if (known !== undefined) return known;
+    const { name, target } = upstream;
+    const compiled: Upstream = { name, authority: far.authority, target, mustBeLoopback: false, tls: far.tls };
+    this.#byKey.set(key, compiled);
+    return compiled;
+  }
+
+  #refuseTls({ target }: ParsedUpstream, node: Draft | null): void {
+    const port = target.kind === 'tcp' ? target.port : 443;
+    this.#context.findings.error(
+      'bad_upstream',
+      node,
+      'value',
+      'TLS is spoken with the upstream of an outbound listener; that of any other is on this machine and needs none',
+      `write http://127.0.0.1:${port}; for a service elsewhere that programs of this machine call, write outbound: true in the listener`,
+    );
   }
 
   /** A service that moved nowhere when guardbee took its port. */

@@ -75,6 +75,8 @@ export const ISSUES = Object.freeze({
   bind_without_tls: 'bind',
   bind_without_authentication: 'bind',
   local_identity_not_local: 'bind',
+  outbound_not_local: 'bind',
+  outbound_without_tls: 'bind',
   upstream_not_loopback: 'bind',
   upstream_exposed: 'bind',
   upstream_is_listener: 'bind',

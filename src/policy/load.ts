@@ -422,7 +422,7 @@ class Gathering {
     }
     if (verdict.validity !== 'valid' && certNode !== null) {
       const what = verdict.validity === 'expired' ? 'is expired' : 'is not valid yet';
-      const message = `the certificate in ${show(this.#called(cert))} ${what}: ${shownTo === 'clients' ? 'clients' : 'the collector'} will refuse it`;
+      const message = `the certificate in ${show(this.#called(cert))} ${what}: ${shownTo === 'clients' ? 'clients' : `the ${shownTo}`} will refuse it`;
       this.warnings.push(
         issueAt('certificate_expired', certNode, 'value', message, 'renew it, or look at the clock', 'warning'),
       );
@@ -437,8 +437,12 @@ class Gathering {
 
   async #readClientAuthority(one: Extract<Reference, { kind: 'client_authority' }>): Promise<ClientAuthority | null> {
     const { node, ca, crl, vouchesFor } = one;
-    // Whoever may write to them says who gets in, or who gets the records.
-    const gets = vouchesFor === 'clients' ? 'who gets in' : 'who is given the records';
+    // Whoever may write to them says that.
+    const gets = {
+      clients: 'who gets in',
+      collector: 'who is given the records',
+      upstream: 'who is given the requests',
+    }[vouchesFor];
     const read = (file: string): ReturnType<Outside['file']> =>
       this.#outside.file(this.#resolve(file), 'trusted', LARGEST_SECRET, this.#reader);
     const [caRead, crlRead] = await Promise.all([read(ca), crl === null ? null : read(crl)]);

@@ -13,6 +13,7 @@ import type {
 } from './schema.js';
 import type { DeliveryEntry } from './schema-audit.js';
 import type { JwtEntry } from './schema-jwt.js';
+import type { UpstreamTlsEntry } from './schema-outbound.js';
 import type { ParsedUpstream } from './upstream.js';
 import type { Validated } from './validate.js';
 import type { VerificationKey } from './verification-key.js';
@@ -28,19 +29,19 @@ export type Reference =
       readonly cert: string;
       readonly key: string;
       /** To whom it is shown. */
-      readonly shownTo: 'clients' | 'collector';
+      readonly shownTo: 'clients' | 'collector' | 'upstream';
     }
   | { readonly kind: 'secret'; readonly node: Draft; readonly reference: SecretReference }
   /** A token of callers: only its digest is kept. */
   | { readonly kind: 'token'; readonly node: Draft; readonly reference: SecretReference }
   | { readonly kind: 'host'; readonly node: Draft; readonly host: string }
-  /** The node is that of the authenticator, or of the collector. */
+  /** The node is that of the authenticator, of the collector, or of `upstream_tls`. */
   | {
       readonly kind: 'client_authority';
       readonly node: Draft;
       readonly ca: string;
       readonly crl: string | null;
-      readonly vouchesFor: 'clients' | 'collector';
+      readonly vouchesFor: 'clients' | 'collector' | 'upstream';
     }
   | { readonly kind: 'gateways' };
 
@@ -93,6 +94,7 @@ export function references(validated: Validated<PolicyFile>): Reference[] {
       continue;
     }
     authReference(listener.upstream_auth, node?.get('upstream_auth') ?? null, found);
+    if (listener.outbound === true) outboundReferences(listener.upstream_tls, node?.get('upstream_tls') ?? null, found);
     const remote = listener.unsafe_remote_upstream === true;
     for (const [index, reference] of (listener.sessions?.keys ?? []).entries()) {
       const keyNode = node?.at(['sessions', 'keys', index]) ?? null;
@@ -165,6 +167,16 @@ function tlsReferences(tls: TlsEntry | undefined, node: Draft | null, found: Ref
   }
 }
 
+function outboundReferences(entry: UpstreamTlsEntry | undefined, node: Draft | null, found: Reference[]): void {
+  if (entry === undefined || node === null) return;
+  const { client_certificate: pair, ca } = entry;
+  const pairNode = node.get('client_certificate');
+  if (pair !== undefined && pairNode !== null) {
+    found.push({ kind: 'certificate', node: pairNode, cert: pair.cert, key: pair.key, shownTo: 'upstream' });
+  }
+  if (ca !== undefined) found.push({ kind: 'client_authority', node, ca, crl: null, vouchesFor: 'upstream' });
+}
+
 function deliveryReferences(entry: DeliveryEntry | undefined, node: Draft | null, found: Reference[]): void {
   if (entry === undefined || node === null) return;
   const { token, client_certificate: pair, ca } = entry;
@@ -190,6 +202,7 @@ function authReference(auth: UpstreamAuthEntry | undefined, node: Draft | null, 
 }
 
 function hostReference(upstream: ParsedUpstream | undefined, node: Draft | null, found: Reference[]): void {
-  if (upstream?.nearness !== 'name' || upstream.target.kind !== 'tcp' || node === null) return;
+  // What TLS is spoken with proves who it is, wherever its name leads when somebody connects.
+  if (upstream?.nearness !== 'name' || upstream.secure || upstream.target.kind !== 'tcp' || node === null) return;
   found.push({ kind: 'host', node, host: upstream.target.host });
 }

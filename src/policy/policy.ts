@@ -113,6 +113,8 @@ export interface HttpListener {
   readonly hosts: ReadonlySet<string> | null;
   /** `local_identity`: who everyone on this machine is. Null: being local is nothing by itself. */
   readonly local: Holder | null;
+  /** For programs of this machine that call a service elsewhere: every upstream is behind TLS, and no foreign page asks. */
+  readonly outbound: boolean;
   /** Null: plain HTTP. */
   readonly tls: TlsSettings | null;
   /** The socket's peer must be in it. Null: any. */
@@ -291,13 +293,29 @@ export interface ListenerTimeouts {
 }
 
 export interface Upstream {
-  /** Stable name for metrics: `127.0.0.1:7833`, `unix:/run/queen.sock`. */
+  /** Stable name for metrics: `127.0.0.1:7833`, `unix:/run/queen.sock`, `https://queen.lan:443`. */
   readonly name: string;
-  /** `Host` origin as the upstream itself would write it in a Location, e.g. `127.0.0.1:7833`; empty for a socket. */
+  /** `Host` as the upstream itself would write it in a Location, e.g. `127.0.0.1:7833`; empty for a socket. */
   readonly authority: string;
   readonly target: UpstreamTarget;
-  /** False only under `unsafe_remote_upstream`: then the address is not checked at connect. */
+  /** False under `unsafe_remote_upstream` and where `tls` is: then the address is not checked at connect. */
   readonly mustBeLoopback: boolean;
+  /** Of an outbound listener. Null: plain bytes go there. */
+  readonly tls: UpstreamTls | null;
+}
+
+/** Who the other end of an outbound listener must be, and what it is shown. */
+export interface UpstreamTls {
+  /** DNS name or IP literal, for which its certificate must be (RFC 9525). */
+  readonly serverName: string;
+  /** Null: those that Node comes with. */
+  readonly authority: ClientAuthority | null;
+  /** What guardbee shows of itself. Null: nothing. */
+  readonly certificate: CertificatePair | null;
+  /** SHA-256 of the public key (SubjectPublicKeyInfo), base64: its own must be one of them. Null: any that is vouched for. */
+  readonly spki: ReadonlySet<string> | null;
+  /** The same for all that trust and show the same. */
+  readonly digest: string;
 }
 
 export type UpstreamExposure =

@@ -13,7 +13,13 @@ import { parsed, refused } from './parsed.js';
 import type { Parsed } from './parsed.js';
 import { parsePathPattern } from './path-pattern.js';
 import { SIZE_FORM, formatSize, parseSize } from './size.js';
-import { TCP_UPSTREAM_FORM, UPSTREAM_FORM, parseTcpUpstream, parseUpstream } from './upstream.js';
+import {
+  OUTBOUND_UPSTREAM_FORM,
+  TCP_UPSTREAM_FORM,
+  UPSTREAM_FORM,
+  parseTcpUpstream,
+  parseUpstream,
+} from './upstream.js';
 
 // Zod would write and compile a function for each kind of map, which not even ten thousand tokens pay back. And a
 // program that compiles no text can be run where that is forbidden (--disallow-code-generation-from-strings).
@@ -101,9 +107,9 @@ export const bindPorts = scalar(BIND_PORTS_FORM, 'bad_bind', parseBindPorts).met
 });
 export const upstream = scalar(UPSTREAM_FORM, 'bad_upstream', parseUpstream).meta({
   id: 'upstream',
-  pattern: '^(http://|unix:/)',
-  description: UPSTREAM_FORM,
-  examples: ['http://127.0.0.1:7833', 'unix:/run/queen.sock'],
+  pattern: '^(https?://|unix:/)',
+  description: `${UPSTREAM_FORM}; on an outbound listener ${OUTBOUND_UPSTREAM_FORM}`,
+  examples: ['http://127.0.0.1:7833', 'unix:/run/queen.sock', 'https://queen.lan:8443'],
 });
 export const tcpUpstream = scalar(TCP_UPSTREAM_FORM, 'bad_upstream', parseTcpUpstream).meta({
   id: 'tcp_upstream',

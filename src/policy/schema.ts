@@ -42,6 +42,7 @@ import { deadlines, timeout } from './schema-deadlines.js';
 import { connectionLimits, listenerLimits, routeLimits } from './schema-limits.js';
 import { owner, owns } from './schema-ownership.js';
 import { origins, sessions } from './schema-sessions.js';
+import { upstreamTls } from './schema-outbound.js';
 import { proxyProtocol, tcpListener } from './schema-tcp.js';
 import { policyTest } from './schema-tests.js';
 import { tls } from './schema-tls.js';
@@ -163,7 +164,11 @@ const httpListener = map('a map with bind, upstream, authenticate and routes', {
     .optional()
     .meta({ description: 'Peers whose X-Forwarded-* are believed; may be empty' }),
   proxy_protocol: proxyProtocol.optional(),
+  outbound: flag
+    .optional()
+    .meta({ description: 'Programs of this machine call a service elsewhere, over TLS, through it' }),
   upstream: upstream.optional(),
+  upstream_tls: upstreamTls.optional(),
   upstream_auth: upstreamAuth.optional(),
   strip_request_headers: list(fieldName, 'header field names').optional(),
   authenticate: names.optional(),

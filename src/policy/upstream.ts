@@ -8,7 +8,9 @@ export const UPSTREAM_FORM = 'http://127.0.0.1:PORT or unix:/path/of.sock';
 
 export const TCP_UPSTREAM_FORM = 'tcp://127.0.0.1:PORT, tcp://127.0.0.1:FIRST-LAST or unix:/path/of.sock';
 
-type Scheme = 'http' | 'tcp';
+export const OUTBOUND_UPSTREAM_FORM = 'https://NAME or https://NAME:PORT';
+
+type Scheme = 'http' | 'https' | 'tcp';
 
 /** Linux: sun_path is 108 bytes with the NUL (unix(7)). */
 const LONGEST_SOCKET_PATH = 107;
@@ -17,10 +19,12 @@ const LONGEST_SOCKET_PATH = 107;
 export type Nearness = 'loopback' | 'remote' | 'name';
 
 export interface ParsedUpstream {
-  /** `127.0.0.1:7833`, `[::1]:7833`, `unix:/run/queen.sock`. */
+  /** `127.0.0.1:7833`, `[::1]:7833`, `unix:/run/queen.sock`, `https://queen.lan:443`. */
   readonly name: string;
-  /** What the upstream would call itself in a Location; empty for a socket. Port 80 is left out. */
+  /** What the upstream would call itself in a Location; empty for a socket. The port of its scheme is left out. */
   readonly authority: string;
+  /** TLS is spoken with it. */
+  readonly secure: boolean;
   readonly target: UpstreamTarget;
   readonly nearness: Nearness;
 }
@@ -54,22 +58,17 @@ export function parseUpstream(text: string): Parsed<ParsedUpstream> {
     );
   }
   const name = (scheme[1] ?? '').toLowerCase();
-  if (name === 'https' || name === 'wss') {
-    return refused(
-      'TLS towards the upstream is not supported: the upstream is on this machine',
-      `write http://${hostOf(rest)}`,
-    );
-  }
   if (name === 'ws') return refused('WebSockets go through http:// as well', `write http://${hostOf(rest)}`);
-  if (name !== 'http') return refused(`this scheme is not supported; allowed is ${UPSTREAM_FORM}`);
-  if (/[?#]/.test(rest)) return refused('a query or fragment does not belong here', `write http://${hostOf(rest)}`);
+  if (name === 'wss') return refused('WebSockets go through https:// as well', `write https://${hostOf(rest)}`);
+  if (name !== 'http' && name !== 'https') return refused(`this scheme is not supported; allowed is ${UPSTREAM_FORM}`);
+  if (/[?#]/.test(rest)) return refused('a query or fragment does not belong here', `write ${name}://${hostOf(rest)}`);
   if (rest.includes('/')) {
     return refused(
       'a path does not belong here: requests keep the path they came with',
-      `write http://${hostOf(rest)}`,
+      `write ${name}://${hostOf(rest)}`,
     );
   }
-  return parseAuthority(rest);
+  return parseAuthority(rest, name);
 }
 
 /** Reads the upstream of a tcp listener. Nothing before an `@` is ever repeated. */
@@ -112,7 +111,13 @@ function parseSocket(path: string): Parsed<ParsedUpstream> {
     return refused(`the path of a unix socket is at most ${LONGEST_SOCKET_PATH} bytes long`);
   }
   if (path.endsWith('/')) return refused('this is a folder, not a socket');
-  return parsed({ name: `unix:${path}`, authority: '', target: { kind: 'unix', path }, nearness: 'loopback' });
+  return parsed({
+    name: `unix:${path}`,
+    authority: '',
+    secure: false,
+    target: { kind: 'unix', path },
+    nearness: 'loopback',
+  });
 }
 
 function parseAuthority(text: string, scheme: Scheme = 'http'): Parsed<ParsedUpstream> {
@@ -127,7 +132,7 @@ function parseAuthority(text: string, scheme: Scheme = 'http'): Parsed<ParsedUps
   const split = /^(\[[^[\]]*\]|[^:[\]]*)(?::(.*))?$/.exec(text);
   if (split === null) return refused(`allowed is ${UPSTREAM_FORM}`);
   const hostText = split[1] ?? '';
-  const portText = split[2] ?? '80';
+  const portText = split[2] ?? (scheme === 'https' ? '443' : '80');
   if (hostText === '') return refused('the host is missing', `write ${scheme}://127.0.0.1:PORT`);
   if (!/^\d{1,5}$/.test(portText) || /^0\d/.test(portText) || Number(portText) > 65535 || Number(portText) === 0) {
     return refused('the port of an upstream is a number from 1 to 65535');
@@ -141,21 +146,29 @@ function parseAuthority(text: string, scheme: Scheme = 'http'): Parsed<ParsedUps
   const port = Number(portText);
   if (address !== null) {
     const nearness = isLoopback(address) ? 'loopback' : 'remote';
-    return parsed(tcp(formatAddress(address), port, nearness));
+    return parsed(tcp(formatAddress(address), port, nearness, scheme));
   }
   const name = parseHostName(hostText);
   if (!name.ok) return name;
-  return parsed(tcp(name.value, port, name.value === 'localhost' ? 'loopback' : 'name'));
+  return parsed(tcp(name.value, port, name.value === 'localhost' ? 'loopback' : 'name', scheme));
 }
 
-function tcp(host: string, port: number, nearness: Nearness): ParsedUpstream {
+function tcp(host: string, port: number, nearness: Nearness, scheme: Scheme): ParsedUpstream {
+  const secure = scheme === 'https';
   const written = host.includes(':') ? `[${host}]` : host;
   return {
-    name: `${written}:${port}`,
-    authority: port === 80 ? written : `${written}:${port}`,
+    name: `${secure ? 'https://' : ''}${written}:${port}`,
+    authority: authorityOf(host, port, secure),
+    secure,
     target: { kind: 'tcp', host, port },
     nearness,
   };
+}
+
+/** As a Host field says it. */
+export function authorityOf(host: string, port: number, secure: boolean): string {
+  const written = host.includes(':') ? `[${host}]` : host;
+  return port === (secure ? 443 : 80) ? written : `${written}:${port}`;
 }
 
 /** The fix for an upstream that is not loopback. */

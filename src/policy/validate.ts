@@ -65,7 +65,7 @@ export function issueAt(
 }
 
 /** Keys of features that this version does not have, so that nobody hunts for a misspelling. */
-const LATER_KEYS: ReadonlySet<string> = new Set(['acme', 'dns', 'hsts', 'outbound']);
+const LATER_KEYS: ReadonlySet<string> = new Set(['acme', 'dns', 'hsts']);
 
 /**
  * What stands in for a required value that is broken or missing, so that the entry around it is still looked at.

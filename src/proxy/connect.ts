@@ -1,20 +1,23 @@
 import { NotThisMachineError, isThisMachine, lookupThisMachine } from '../net/this-machine.js';
 import type { Upstream } from '../policy/policy.js';
 import { GivenUp } from './upstream-failure.js';
-import { UpstreamSocket } from './upstream-socket.js';
+import { type ConnectedSocket, UpstreamSocket } from './upstream-socket.js';
 
 const CONNECT_MS = 5_000;
 const KEEP_ALIVE_MS = 60_000;
 
+/** Called once. */
+export type Connected = (result: ConnectedSocket | { readonly error: Error }) => void;
+
+export interface Connecting {
+  readonly cancel: () => void;
+}
+
 /**
  * Opens a socket to an upstream. Where it must be this machine, both the addresses of its name and the address that was
  * really reached are looked at: DNS and /etc/hosts change after the policy was read.
- * @param done called once
  */
-export function openSocket(
-  upstream: Upstream,
-  done: (result: UpstreamSocket | { readonly error: Error }) => void,
-): { readonly cancel: () => void } {
+export function openSocket(upstream: Upstream, done: Connected): Connecting {
   const { target, mustBeLoopback } = upstream;
   // A WebSocket's directions end one by one; without `allowHalfOpen` Node closes the other for us.
   const socket = new UpstreamSocket({ allowHalfOpen: true });
@@ -26,7 +29,7 @@ export function openSocket(
     const { host, port } = target;
     socket.connect({ host, port, ...(mustBeLoopback ? { lookup: lookupThisMachine } : {}) });
   }
-  const settle = (result: UpstreamSocket | { readonly error: Error }): void => {
+  const settle: Connected = (result) => {
     clearTimeout(timer);
     socket.off('connect', onConnect);
     socket.off('error', onError);

@@ -172,6 +172,7 @@ class ForwardHandler implements AnswerHandler {
       authority: admission.message.authority,
       requestId: this.#exchange.requestId,
       upstreamAuthority: upstream.authority,
+      upstreamSecure: upstream.tls !== null,
       method: admission.message.method,
       sharing: sharingOfAnswer(admission, this.#permit.carrier),
     });

@@ -61,5 +61,6 @@ export function requestHead(permit: Permit, requestId: string): string[] {
         : { field: route.upstreamAuth.field, value: route.upstreamAuth.value.reveal() },
     subprotocols: offeredUpstream(permit),
     bodyBytes: permit.body?.length ?? null,
+    far: permit.upstream.tls === null ? null : permit.upstream.authority,
   });
 }

@@ -5,7 +5,7 @@ import { type ConnectionPermit, assertConnectionPermit } from '../gate/admit-con
 import { carry } from './carry.js';
 import { openSocket } from './connect.js';
 import { upstreamFailure } from './upstream-failure.js';
-import type { UpstreamSocket } from './upstream-socket.js';
+import type { ConnectedSocket } from './upstream-socket.js';
 
 /** For a client that goes on talking to an upstream that no longer listens. */
 const LINGER_MS = 1_000;
@@ -29,7 +29,7 @@ export class TcpTunnel {
   readonly #client: Socket;
   readonly #events: TcpTunnelEvents;
   readonly #connecting: { readonly cancel: () => void };
-  #upstream: UpstreamSocket | null = null;
+  #upstream: ConnectedSocket | null = null;
   #lingering: NodeJS.Timeout | null = null;
   #over = false;
 
@@ -60,7 +60,7 @@ export class TcpTunnel {
     this.#events.ended(reason);
   }
 
-  #join(upstream: UpstreamSocket, preface: Buffer): void {
+  #join(upstream: ConnectedSocket, preface: Buffer): void {
     this.#upstream = upstream;
     const client = this.#client;
     let unwritable = false;

@@ -159,6 +159,7 @@ class TunnelHandler implements AnswerHandler {
       authority: admission.message.authority,
       requestId: this.#exchange.requestId,
       upstreamAuthority: upstream.authority,
+      upstreamSecure: upstream.tls !== null,
       method: 'GET',
       sharing: null,
     };

@@ -3,9 +3,9 @@ import type { Readable } from 'node:stream';
 import { FIELD_VALUE } from '../http/fields.js';
 import { AnswerReader, MalformedAnswer } from './answer-reader.js';
 import { BodySender } from './body-sender.js';
-import type { openSocket } from './connect.js';
+import type { Connected, Connecting } from './connect.js';
 import { GivenUp } from './upstream-failure.js';
-import type { UpstreamSocket } from './upstream-socket.js';
+import type { ConnectedSocket } from './upstream-socket.js';
 
 /** A request as it is written to an upstream. */
 export interface UpstreamRequest {
@@ -37,7 +37,7 @@ export interface AnswerHandler {
   upgraded?(fields: string[], socket: Socket): void;
 }
 
-type Connect = (done: Parameters<typeof openSocket>[1]) => ReturnType<typeof openSocket>;
+type Connect = (done: Connected) => Connecting;
 
 /** Methods whose requests say that they have no body (RFC 9110 §8.6): some servers answer 411 otherwise. */
 const EXPECT_BODY: ReadonlySet<string> = new Set(['POST', 'PUT', 'PATCH', 'QUERY', 'PROPFIND', 'PROPPATCH']);
@@ -57,8 +57,9 @@ const UPGRADE = `connection: upgrade${CRLF}upgrade: websocket${CRLF}`;
 export class UpstreamConnection {
   readonly #connect: Connect;
   readonly #idleMs: number;
-  #connecting: ReturnType<typeof openSocket> | null = null;
-  #socket: UpstreamSocket | null = null;
+  readonly #mostIdleMs: number;
+  #connecting: Connecting | null = null;
+  #socket: ConnectedSocket | null = null;
   #reader: AnswerReader | null = null;
   #sender: BodySender | null = null;
   #handler: AnswerHandler | null = null;
@@ -72,10 +73,14 @@ export class UpstreamConnection {
   /** Set by whoever keeps it: it ended while nobody used it. */
   onGone: (() => void) | null = null;
 
-  /** @param idleMs how long it may lie unused */
-  constructor(connect: Connect, idleMs: number) {
+  /**
+   * @param idleMs how long it may lie unused
+   * @param mostIdleMs the same, where the upstream says for how long it keeps it (`Keep-Alive: timeout`)
+   */
+  constructor(connect: Connect, idleMs: number, mostIdleMs = idleMs) {
     this.#connect = connect;
     this.#idleMs = idleMs;
+    this.#mostIdleMs = mostIdleMs;
   }
 
   /** No other request may be sent on it. */
@@ -138,7 +143,7 @@ export class UpstreamConnection {
     this.#socket?.destroy();
   }
 
-  #adopt(socket: UpstreamSocket): void {
+  #adopt(socket: ConnectedSocket): void {
     this.#socket = socket;
     socket.onUnwritable = this.#onUnwritable;
     socket.on('data', this.#onData);
@@ -250,7 +255,8 @@ export class UpstreamConnection {
     // Answered before it was asked in full: what is left of the question would be the next one's beginning.
     if (this.#sender?.done === false) this.#spent = true;
     this.#stopSending();
-    const idleMs = Math.min(this.#idleMs, reader.keepAliveMs);
+    const said = reader.keepAliveMs;
+    const idleMs = said === Number.POSITIVE_INFINITY ? this.#idleMs : Math.min(this.#mostIdleMs, said);
     if (!reader.reusable || idleMs <= 0) this.#spent = true;
     else this.#deadline = performance.now() + idleMs;
     // A slow reader may have paused it; whatever comes now comes unasked, and must be seen.

@@ -1,5 +1,6 @@
-import type { Upstream } from '../policy/policy.js';
-import { openSocket } from './connect.js';
+import type { Upstream, UpstreamTls } from '../policy/policy.js';
+import { type Connected, type Connecting, openSocket } from './connect.js';
+import { SecureConnector } from './secure-connect.js';
 import { UpstreamConnection } from './upstream-connection.js';
 
 /**
@@ -7,6 +8,8 @@ import { UpstreamConnection } from './upstream-connection.js';
  * request sent into that closing would be lost, and nothing here is ever sent twice.
  */
 const IDLE_MS = 3_000;
+/** To another machine, where each new connection costs a handshake, and where the upstream says that it keeps them. */
+const MOST_IDLE_FAR_MS = 60_000;
 /** How often connections are looked through for those that have waited or lain idle too long. */
 const SWEEP_MS = 500;
 /** Connections to one upstream at once; beyond them the answer is 503. Well above what one listener lets in. */
@@ -22,10 +25,18 @@ export class UpstreamPool {
   readonly upstream: Upstream;
   readonly #idle: UpstreamConnection[] = [];
   readonly #all = new Set<UpstreamConnection>();
+  readonly #connect: (done: Connected) => Connecting;
+  #mostIdle = MOST_IDLE;
   #sweep: NodeJS.Timeout | null = null;
 
   constructor(upstream: Upstream) {
     this.upstream = upstream;
+    if (upstream.tls === null) {
+      this.#connect = (done) => openSocket(upstream, done);
+    } else {
+      const connector = new SecureConnector(upstream, upstream.tls);
+      this.#connect = (done) => connector.open(done);
+    }
   }
 
   /** Connections that are open or being opened. */
@@ -49,7 +60,7 @@ export class UpstreamPool {
   }
 
   release(connection: UpstreamConnection): void {
-    if (connection.spent || this.#idle.length >= MOST_IDLE) this.discard(connection);
+    if (connection.spent || this.#idle.length >= this.#mostIdle) this.discard(connection);
     else this.#idle.push(connection);
   }
 
@@ -63,6 +74,12 @@ export class UpstreamPool {
     this.#all.delete(connection);
   }
 
+  /** Keeps no connection for later: what is underway may come to its end. */
+  retire(): void {
+    this.#mostIdle = 0;
+    for (const connection of this.#idle.splice(0)) this.discard(connection);
+  }
+
   close(): void {
     const all = [...this.#all];
     this.#all.clear();
@@ -72,7 +89,8 @@ export class UpstreamPool {
   }
 
   #open(): UpstreamConnection {
-    const connection = new UpstreamConnection((done) => openSocket(this.upstream, done), IDLE_MS);
+    const mostIdleMs = this.upstream.tls === null ? IDLE_MS : MOST_IDLE_FAR_MS;
+    const connection = new UpstreamConnection(this.#connect, IDLE_MS, mostIdleMs);
     connection.onGone = () => {
       this.discard(connection);
     };
@@ -98,11 +116,15 @@ export class UpstreamPool {
   }
 }
 
-/** The pools of all upstreams, by name. */
+/** The pools of all upstreams. */
 export class Upstreams {
+  /** By name. */
   readonly #pools = new Map<string, UpstreamPool>();
+  /** Those behind TLS, by what is trusted and shown there, and name. */
+  readonly #secure = new Map<string, UpstreamPool>();
 
   pool(upstream: Upstream): UpstreamPool {
+    if (upstream.tls !== null) return this.#securePool(upstream, upstream.tls);
     const known = this.#pools.get(upstream.name);
     if (known !== undefined) return known;
     const pool = new UpstreamPool(upstream);
@@ -110,8 +132,33 @@ export class Upstreams {
     return pool;
   }
 
-  close(): void {
-    for (const pool of this.#pools.values()) pool.close();
-    this.#pools.clear();
+  /** Another policy is in force: no connection lies ready on which other certificates were shown or trusted. */
+  policyInstalled(upstreams: readonly Upstream[]): void {
+    const current = new Set(upstreams.flatMap((one) => (one.tls === null ? [] : [keyOf(one, one.tls)])));
+    for (const [key, pool] of this.#secure) {
+      if (current.has(key)) continue;
+      this.#secure.delete(key);
+      pool.retire();
+    }
   }
+
+  close(): void {
+    for (const pool of [...this.#pools.values(), ...this.#secure.values()]) pool.close();
+    this.#pools.clear();
+    this.#secure.clear();
+  }
+
+  #securePool(upstream: Upstream, tls: UpstreamTls): UpstreamPool {
+    const key = keyOf(upstream, tls);
+    let pool = this.#secure.get(key);
+    if (pool === undefined) {
+      pool = new UpstreamPool(upstream);
+      this.#secure.set(key, pool);
+    }
+    return pool;
+  }
+}
+
+function keyOf({ name }: Upstream, { digest }: UpstreamTls): string {
+  return `${digest} ${name}`;
 }

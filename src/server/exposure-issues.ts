@@ -2,9 +2,14 @@ import type { Issue } from '../policy/issue.js';
 import type { HttpListener, Listener, Policy, Position, Upstream } from '../policy/policy.js';
 import { type Exposure, type OwnBind, type ReadProc, checkExposure } from './exposure.js';
 
+/** Those that TLS is spoken with are elsewhere, and nobody walks around guardbee there: it stands before their callers. */
+export function upstreamsHere({ upstreams }: Policy): Upstream[] {
+  return upstreams.filter(({ tls }) => tls === null);
+}
+
 /** What is known of each upstream of a policy now. guardbee's own listeners are not taken for upstreams. */
 export function exposureOf(policy: Policy, readProc?: ReadProc): Exposure[] {
-  return checkExposure(policy.upstreams, ownBindsOf(policy.listeners), readProc);
+  return checkExposure(upstreamsHere(policy), ownBindsOf(policy.listeners), readProc);
 }
 
 /** Every address and port of them. @param firstPort the one that a listener really has, where that is known */
@@ -26,7 +31,7 @@ export function ownBindsOf(
 export function exposureIssues(policy: Policy, readProc?: ReadProc): Issue[] {
   if (policy.upstreamExposure.mode !== 'refuse') return [];
   const found = exposureOf(policy, readProc);
-  return policy.upstreams.flatMap((upstream, index) => {
+  return upstreamsHere(policy).flatMap((upstream, index) => {
     const exposure = found[index];
     return exposure?.state === 'exposed' ? [issueAbout(policy, upstream, exposure)] : [];
   });

@@ -37,6 +37,7 @@ export const UPSTREAM: Upstream = {
   authority: '127.0.0.1:7833',
   target: { kind: 'tcp', host: '127.0.0.1', port: 7833 },
   mustBeLoopback: true,
+  tls: null,
 };
 
 export function address(text: string): Address {
@@ -165,6 +166,7 @@ export function listenerOf(parts: ListenerParts): HttpListener {
     bind: { host: '127.0.0.1', port: 0, loopback: true, position: NOWHERE },
     hosts: parts.hosts === undefined ? null : new Set(parts.hosts),
     local: null,
+    outbound: false,
     tls: null,
     allowFrom: parts.allowFrom === undefined ? null : ranges(...parts.allowFrom),
     trustedProxies: ranges(...(parts.trustedProxies ?? [])),

@@ -10,6 +10,7 @@ const CONTEXT: ClientHeadContext = {
   authority: readAuthority('queen.lan:8443')!,
   requestId: 'r-1',
   upstreamAuthority: '127.0.0.1:7833',
+  upstreamSecure: false,
   sharing: null,
   method: 'GET',
 };

@@ -14,6 +14,7 @@ const CONTEXT: UpstreamHeadContext = {
   credential: null,
   subprotocols: null,
   bodyBytes: null,
+  far: null,
 };
 const KEEPER = { name: 'keeper', roles: ['operator', 'viewer'] };
 

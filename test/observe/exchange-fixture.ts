@@ -10,6 +10,7 @@ export const UPSTREAM: Upstream = {
   authority: '127.0.0.1:7833',
   target: { kind: 'tcp', host: '127.0.0.1', port: 7833 },
   mustBeLoopback: true,
+  tls: null,
 };
 
 const POSITION = { line: 1, column: 1 };
@@ -94,6 +95,7 @@ export function policyWith(routes: readonly Route[], version = 'abcdef123456'): 
     bind: { host: '127.0.0.1', port: 7833, loopback: true, position: POSITION },
     hosts: null,
     local: null,
+    outbound: false,
     tls: null,
     allowFrom: null,
     trustedProxies: new CidrSet([]),

@@ -120,7 +120,10 @@ async function listening(
   await once(server, 'listening');
   if (path !== undefined) {
     const name = `unix:${path}`;
-    return { server, upstream: { name, authority: '', target: { kind: 'unix', path }, mustBeLoopback: true } };
+    return {
+      server,
+      upstream: { name, authority: '', target: { kind: 'unix', path }, mustBeLoopback: true, tls: null },
+    };
   }
   const address = server.address();
   assert.ok(address !== null && typeof address === 'object');
@@ -132,6 +135,7 @@ async function listening(
       authority,
       target: { kind: 'tcp', host: '127.0.0.1', port: address.port },
       mustBeLoopback: true,
+      tls: null,
     },
   };
 }
@@ -382,7 +386,7 @@ describe('connections are for one request at a time', () => {
     for (const path of ['file', 'file/below', 'loop', 'none', '.']) {
       const name = `unix:${directory.file(path)}`;
       const target = { kind: 'unix', path: directory.file(path) } as const;
-      const pool = new UpstreamPool({ name, authority: '', target, mustBeLoopback: true });
+      const pool = new UpstreamPool({ name, authority: '', target, mustBeLoopback: true, tls: null });
       const ending = await new Asker(pool, { path: '/' }).ending;
       assert.equal(ending.kind === 'failed' ? upstreamFailure(ending.error) : ending.kind, 'upstream_refused', path);
       assert.equal(pool.size, 0);

@@ -41,7 +41,7 @@ function failing(code: string): never {
 
 function upstream(host: string, port: number, mustBeLoopback = true): Upstream {
   const authority = host.includes(':') ? `[${host}]:${port}` : `${host}:${port}`;
-  return { name: authority, authority, target: { kind: 'tcp', host, port }, mustBeLoopback };
+  return { name: authority, authority, target: { kind: 'tcp', host, port }, mustBeLoopback, tls: null };
 }
 
 function only(found: readonly Exposure[]): Exposure {
@@ -170,6 +170,7 @@ test('a unix socket is private, even where nothing can be read', () => {
     authority: '',
     target: { kind: 'unix', path: '/run/queen.sock' },
     mustBeLoopback: true,
+    tls: null,
   };
   assert.equal(only(checkExposure([socket], [], () => failing('ENOENT'))).state, 'private');
 });
