@@ -11,7 +11,7 @@ import httpProxy from 'http-proxy';
 const [cert = '', key = '', sha256 = '', target = ''] = process.argv.slice(2);
 const proxy = httpProxy.createProxyServer({ target, agent: new Agent({ keepAlive: true }), xfwd: true });
 proxy.on('error', (_error, _request, response) => {
-  if ('writeHead' in response) response.writeHead(502);
+  if ('writeHead' in response && !response.headersSent) response.writeHead(502);
   response.end();
 });
 const wanted = Buffer.from(sha256, 'hex');
@@ -24,11 +24,15 @@ const server = createServer({ cert: readFileSync(cert), key: readFileSync(key) }
   }
   proxy.web(request, response);
 });
-server.listen(0, '127.0.0.1', () => {
+server.on('upgrade', (request, socket, head) => {
+  const token = /^Bearer (.+)$/.exec(request.headers.authorization ?? '')?.[1] ?? '';
+  if (timingSafeEqual(createHash('sha256').update(token).digest(), wanted)) proxy.ws(request, socket, head);
+  else socket.destroy();
+});
+server.listen(0, '127.0.0.1', 8_192, () => {
   const address = server.address();
   process.stdout.write(`${String(typeof address === 'object' && address !== null ? address.port : 0)}\n`);
 });
 process.once('SIGTERM', () => {
-  server.close();
-  server.closeAllConnections();
+  process.exit(0);
 });
