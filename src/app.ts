@@ -35,6 +35,7 @@ import {
 import { type Exposure, ExposureWatch } from './server/exposure.js';
 import { ownBindsOf, upstreamsHere } from './server/exposure-issues.js';
 import type { Surroundings } from './server/handle.js';
+import type { InheritedSockets } from './server/inherited-sockets.js';
 import { HeldBodies } from './server/held-bodies.js';
 import { type ConnectionEvents, type OpenListener, contextOptions, openListener } from './server/listener.js';
 import { OpenExchanges } from './server/open-exchanges.js';
@@ -72,7 +73,9 @@ export class AddressError extends Error {
         ? `${address} is already in use`
         : code === 'EACCES'
           ? `${address} needs a privilege that this process does not have (a port below 1024?)`
-          : `${address} cannot be listened on (${code})`,
+          : code === 'SOCKET_GONE'
+            ? `the socket that systemd opened at ${address} was closed when a reload removed its listener; restart guardbee`
+            : `${address} cannot be listened on (${code})`,
     );
     this.listener = listener;
     this.code = code;
@@ -91,6 +94,8 @@ export interface AppSettings {
   readonly shadow: Policy | null;
   readonly log: Log;
   readonly redactor: Redactor;
+  /** Sockets that systemd opened for listeners. Null: none. */
+  readonly inherited: InheritedSockets | null;
   /** Told of each reload, whoever asked for it, but for those of which nothing is said. Left out: nobody is. */
   readonly reloads?: ReloadWatcher;
 }
@@ -427,7 +432,13 @@ class Parts {
   async #listen(listener: Listener, { tls, around }: InForce, events: ConnectionEvents): Promise<OpenListener> {
     const { host, port } = listener.bind;
     try {
-      return await openListener(listener, tls.get(listener.name)?.contexts ?? null, around, events);
+      return await openListener(
+        listener,
+        tls.get(listener.name)?.contexts ?? null,
+        around,
+        events,
+        this.settings.inherited,
+      );
     } catch (error) {
       const taken = error instanceof Error && 'port' in error && typeof error.port === 'number' ? error.port : port;
       throw new AddressError(listener.name, hostPort(host, taken), errorCode(error));
@@ -573,7 +584,8 @@ class Parts {
     const admin = sameBind(old.policy.admin, policy.admin) ? this.#admin : this.#newAdmin(policy.admin);
     let adminAddress = this.adminAddress;
     try {
-      for (const listener of policy.listeners) {
+      // What systemd handed over is closed for good if another one can't be opened after it.
+      for (const listener of inheritedLast(policy.listeners)) {
         const there = this.open.find((one) => isAt(one.listener, listener) && ![...staying.values()].includes(one));
         if (there === undefined) opened.push(await this.#listen(listener, next, lasting.events));
         else staying.set(listener, there);
@@ -948,7 +960,11 @@ async function adminListening(admin: Admin, bind: Bind): Promise<AddressInfo> {
 }
 
 function sameBind(one: Bind | null, other: Bind | null): boolean {
-  return one?.host === other?.host && one?.port === other?.port;
+  return one?.host === other?.host && one?.port === other?.port && one?.socket === other?.socket;
+}
+
+function inheritedLast(listeners: readonly Listener[]): readonly Listener[] {
+  return [true, false].flatMap((own) => listeners.filter(({ bind }) => (bind.socket === null) === own));
 }
 
 /** The socket that the one has serves the other as well. Any free port is a listener's by its name alone. */

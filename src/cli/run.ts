@@ -11,6 +11,7 @@ import type { Policy } from '../policy/policy.js';
 import { CertificateError } from '../server/certificate.js';
 import { StateError, StateInUseError } from '../server/state.js';
 import { exposureIssues } from '../server/exposure-issues.js';
+import type { InheritedSockets } from '../server/inherited-sockets.js';
 import { type ReadAgain, logWarnings } from '../server/reloading.js';
 import { SessionKeyError } from '../server/session-key.js';
 import { failedTests } from './check.js';
@@ -91,23 +92,42 @@ async function runQuickstart(options: RunOptions, voice: Voice): Promise<number>
 }
 
 /** What `check` looks at too: the other half of the bind policy, and the policy's own tests. Nothing is listened on for it. */
-function judged(loaded: Loaded): Loaded {
+async function judged(loaded: Loaded, inherited: InheritedSockets | null): Promise<Loaded> {
   if (!loaded.ok) return loaded;
   const { policy } = loaded;
-  const issues: Issue[] = sortIssues([...exposureIssues(policy), ...failedTests(policy, Date.now())], policy.file);
+  const found = [
+    ...exposureIssues(policy),
+    ...failedTests(policy, Date.now()),
+    ...(await socketIssues(policy, inherited)),
+  ];
+  const issues: Issue[] = sortIssues(found, policy.file);
   return issues.length === 0 ? loaded : { ok: false, issues, files: loaded.files };
 }
 
+/** The rest of the bind policy, which depends on what this process was started with. */
+async function socketIssues(policy: Policy, inherited: InheritedSockets | null): Promise<readonly Issue[]> {
+  if (policy.listeners.every(({ bind }) => bind.socket === null)) return [];
+  const { InheritedSockets } = await import('../server/inherited-sockets.js');
+  return (inherited ?? InheritedSockets.NONE).issues(policy);
+}
+
+/** Null where systemd hands over none: then not even the code for it is read. */
+async function inheritedSockets(): Promise<InheritedSockets | null> {
+  if (process.env['LISTEN_FDS'] === undefined) return null;
+  const { InheritedSockets } = await import('../server/inherited-sockets.js');
+  return InheritedSockets.take(process.env, process.pid);
+}
+
 /** A policy that may be served or tried, or the exit code; then what is wrong has been said. */
-function sound(loaded: Loaded, voice: Voice): Policy | number {
-  const read = judged(loaded);
+async function sound(loaded: Loaded, inherited: InheritedSockets | null, voice: Voice): Promise<Policy | number> {
+  const read = await judged(loaded, inherited);
   if (read.ok) return read.policy;
   voice.err(renderIssues(read.issues));
   return exitCodeFor(read.issues);
 }
 
-async function readAgain(source: Source): Promise<ReadAgain> {
-  const read = judged(await source.load());
+async function readAgain(source: Source, inherited: InheritedSockets | null): Promise<ReadAgain> {
+  const read = await judged(await source.load(), inherited);
   const { files } = read;
   if (!read.ok) return { ok: false, exitCode: exitCodeFor(read.issues), issues: read.issues, files };
   const text = await source.text();
@@ -152,10 +172,11 @@ async function serve(
   voice: Voice,
   hints: { readonly quickstart: Quickstart; readonly demo: boolean } | null,
 ): Promise<number> {
+  const inherited = await inheritedSockets();
   const loaded = await source.load();
-  const policy = sound(loaded, voice);
+  const policy = await sound(loaded, inherited, voice);
   if (typeof policy === 'number') return policy;
-  const shadow = tried === null ? null : sound(tried, voice);
+  const shadow = tried === null ? null : await sound(tried, inherited, voice);
   if (typeof shadow === 'number') return shadow;
   const known = new KnownCredentials([policy, shadow].filter((one) => one !== null));
   const redactor = new Redactor({ knowsDigest: (digest) => known.has(digest) });
@@ -169,7 +190,8 @@ async function serve(
       log,
       redactor,
       files: loaded.files,
-      readAgain: async () => await readAgain(source),
+      readAgain: async () => await readAgain(source, inherited),
+      inherited,
       installing: (next) => {
         known.add(next);
         // A former credential of the shadow's is one of its still.
@@ -179,6 +201,9 @@ async function serve(
       ...(notices === null ? {} : { reloads: reloadsTold(notices) }),
     });
     announce(app, policy, shadow, log);
+    for (const unused of inherited?.unused ?? []) {
+      log.warn('socket.unused', `systemd handed over a socket that no listener takes: ${unused}`);
+    }
     notices?.ready(servingStatus(policy.version), { listening: () => app.listening });
     if (hints !== null) voice.err(hintLines(app, hints.quickstart, hints.demo));
     return await ended.drained(app);

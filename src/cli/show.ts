@@ -142,6 +142,7 @@ class Showing {
     return {
       type: listener.type,
       bind: bindText(listener.bind),
+      socket: listener.bind.socket ?? undefined,
       hosts: listener.hosts === null ? undefined : [...listener.hosts],
       tls: listener.tls === null ? undefined : tls(listener.tls),
       allow_from: addresses(listener.allowFrom),
@@ -391,6 +392,7 @@ function tcp(listener: TcpListener, file: PolicyFile | null): Shown {
   return {
     type: listener.type,
     bind: `${bindText(listener.bind)}${range}`,
+    socket: listener.bind.socket ?? undefined,
     upstream: target.kind === 'unix' ? upstream.name : `tcp://${upstream.name}`,
     allow_from: addresses(listener.allowFrom),
     from: listener.from?.texts,
@@ -419,6 +421,7 @@ function redirect(listener: RedirectListener): Shown {
   return {
     type: listener.type,
     bind: bindText(listener.bind),
+    socket: listener.bind.socket ?? undefined,
     hosts: listener.hosts,
     https_port: listener.httpsPort,
     allow_from: addresses(listener.allowFrom),

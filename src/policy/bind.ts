@@ -34,6 +34,12 @@ export function parseBind(text: string): Parsed<ParsedBind> {
     );
   }
   if (/^unix:|^\//.test(text)) return refused(`listening on a unix socket is not supported; allowed is ${BIND_FORM}`);
+  if (/^(?:fd|fdgram|systemd|sd)[:/@]/i.test(text)) {
+    return refused(
+      'this names a socket that is handed over, and not where it is',
+      'write bind: ADDRESS:PORT, which is judged, and socket: NAME beside it, as FileDescriptorName= of the .socket unit says',
+    );
+  }
   if (text.includes('%')) {
     return refused('a zone id (the part from %) is not supported', 'bind an address that is not link-local, or [::]');
   }

@@ -36,9 +36,9 @@ function overlap(a: ParsedBind, b: ParsedBind): boolean {
   return a.address.family === b.address.family && (isUnspecified(a.address) || isUnspecified(b.address));
 }
 
-export function compileBind(bind: ParsedBind, node: Draft | null): Bind {
+export function compileBind(bind: ParsedBind, node: Draft | null, socket?: string): Bind {
   const position = node?.origin.at ?? { line: 0, column: 0 };
-  return { host: bind.host, port: bind.port, loopback: bind.loopback, position };
+  return { host: bind.host, port: bind.port, loopback: bind.loopback, socket: socket ?? null, position };
 }
 
 export function rangesOrNull(ranges: readonly CidrRange[] | undefined): CidrSet | null {

@@ -51,7 +51,7 @@ export function compileTcp(
     type: 'tcp',
     name,
     position: node.origin.keyAt,
-    bind: compileBind(entry.bind, node.get('bind')),
+    bind: compileBind(entry.bind, node.get('bind'), entry.socket),
     lastPort,
     tls: compileTls(entry.tls, node.get('tls'), material),
     allowFrom: rangesOrNull(entry.allow_from),

@@ -80,6 +80,8 @@ export const ISSUES = Object.freeze({
   upstream_not_loopback: 'bind',
   upstream_exposed: 'bind',
   upstream_is_listener: 'bind',
+  socket_missing: 'bind',
+  socket_elsewhere: 'bind',
   // Of a reload.
   not_reloadable: 'policy',
   address_unavailable: 'policy',

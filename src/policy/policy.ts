@@ -99,6 +99,8 @@ export interface Bind {
   readonly host: string;
   readonly port: number;
   readonly loopback: boolean;
+  /** The name of a socket that systemd opened there. Null: guardbee opens its own. */
+  readonly socket: string | null;
   readonly position: Position;
 }
 

@@ -105,6 +105,15 @@ export const bindPorts = scalar(BIND_PORTS_FORM, 'bad_bind', parseBindPorts).met
   description: BIND_PORTS_FORM,
   examples: ['192.168.1.10:2222', '192.168.1.10:9000-9099'],
 });
+// As fdname_is_valid() of systemd, without what would need quotes in a message.
+export const socketName = scalar('the name of a socket, such as guardbee.socket', 'bad_name', (value) =>
+  /^[A-Za-z0-9_.@\\-]{1,255}$/.test(value)
+    ? parsed(value)
+    : refused(
+        'the name of a socket is made of letters, digits and the characters _ . @ \\ -',
+        'it is what FileDescriptorName= of the .socket unit says, by itself the name of the unit',
+      ),
+).meta({ description: 'A socket that systemd opened at `bind` and hands over, by its FileDescriptorName=' });
 export const upstream = scalar(UPSTREAM_FORM, 'bad_upstream', parseUpstream).meta({
   id: 'upstream',
   pattern: '^(https?://|unix:/)',

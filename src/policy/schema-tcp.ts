@@ -12,6 +12,7 @@ import {
   names,
   range,
   ranges,
+  socketName,
   tcpUpstream,
 } from './schema-scalars.js';
 import { tls } from './schema-tls.js';
@@ -23,6 +24,7 @@ export const proxyProtocol = z.literal('require', { error: 'require' }).meta({
 export const tcpListener = map('a map with type: tcp, bind, upstream and who may connect', {
   type: z.literal('tcp'),
   bind: bindPorts,
+  socket: socketName.optional(),
   upstream: tcpUpstream,
   allow_from: ranges.optional().meta({ description: "The socket's peer" }),
   from: ranges.optional().meta({ description: 'The client, after trusted proxies' }),

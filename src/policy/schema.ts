@@ -29,6 +29,7 @@ import {
   ranges,
   scalar,
   secret,
+  socketName,
   text,
   upstream,
   yes,
@@ -156,6 +157,7 @@ const route = map('a map such as { name: rest, path: /**, require: PERMISSION }'
 const httpListener = map('a map with bind, upstream, authenticate and routes', {
   type: z.literal('http').optional(),
   bind,
+  socket: socketName.optional(),
   hosts: list(hostName, 'host names').optional().meta({ description: 'Other Host names get 421' }),
   tls: tls.optional(),
   allow_from: ranges.optional().meta({ description: "The socket's peer" }),
@@ -199,6 +201,7 @@ const httpListener = map('a map with bind, upstream, authenticate and routes', {
 const redirectListener = map('a map with bind and hosts', {
   type: z.literal('redirect'),
   bind,
+  socket: socketName.optional(),
   hosts: list(hostName, 'host names'),
   https_port: count(1, 65535).optional(),
   allow_from: ranges.optional(),

@@ -9,13 +9,14 @@ import { peerAllowed } from '../gate/admit.js';
 import { formatAddress, parsePeerAddress } from '../net/address.js';
 import type { ProxiedConnection } from '../net/proxy-protocol.js';
 import { authorityDigest } from '../policy/client-authority.js';
-import type { HttpListener, Listener, RedirectListener, TcpListener } from '../policy/policy.js';
+import type { Bind, HttpListener, Listener, RedirectListener, TcpListener } from '../policy/policy.js';
 import type { SniContexts } from './certificate.js';
 import { clientCertificateOptions, readClientCertificate } from './client-certificate.js';
 import type { Caller, ClientCertificate } from '../identity/caller.js';
 import { ConnectionsPerAddress } from './connections-per-address.js';
 import type { Surroundings } from './handle.js';
 import { type Http1Hooks, http1Server } from './http1.js';
+import type { InheritedSockets } from './inherited-sockets.js';
 import { http2Server } from './http2.js';
 import { ProxyHeaders } from './proxy-headers.js';
 import { redirectServer } from './redirect.js';
@@ -97,10 +98,12 @@ export async function openListener(
   tls: SniContexts | null,
   around: Surroundings,
   events: ConnectionEvents,
+  inherited: InheritedSockets | null,
 ): Promise<OpenListener> {
   const entrances = new Entrances(listener, tls, around, events);
   const fronts = await openFronts(
     listener,
+    inherited,
     (socket, nth) => {
       entrances.connected(socket, nth);
     },
@@ -213,12 +216,14 @@ export interface Fronts {
 }
 
 /**
+ * @param inherited where its sockets come from, if the listener is to open none of its own
  * @param connected told of each connection, and of which of the ports it came to, from 0
  * @param dropped told of a connection that the system has dropped, since there were too many
  * @param passedOn connections are not read from here, but given to another process
  */
 export async function openFronts(
   listener: Listener,
+  inherited: InheritedSockets | null,
   connected: (socket: Socket, nth: number) => void,
   dropped: (peer: string | null) => void,
   passedOn = false,
@@ -227,7 +232,8 @@ export async function openFronts(
   const close = (): void => {
     for (const front of fronts) front.close();
   };
-  const { host, port } = listener.bind;
+  const { bind } = listener;
+  const { host, port } = bind;
   const count = listener.type === 'tcp' ? listener.lastPort - port + 1 : 1;
   for (let nth = 0; nth < count; nth += 1) {
     const front = createServer({
@@ -245,7 +251,7 @@ export async function openFronts(
       connected(socket, nth);
     });
     try {
-      await listen(front, host, port + nth);
+      await listen(front, bind.socket === null ? { host, port: port + nth } : claimed(inherited, bind, nth));
     } catch (error) {
       close();
       throw error;
@@ -732,14 +738,29 @@ function secureServer(
   return server;
 }
 
-function listen(server: Server, host: string, port: number): Promise<void> {
+/** The policy was refused where a socket that it names was not handed over. */
+function claimed(inherited: InheritedSockets | null, bind: Bind, nth: number): Socket {
+  if (inherited === null) throw new TypeError('a listener was to take a socket, and there are none');
+  return inherited.claim(bind, nth);
+}
+
+/** Connections that wait to be accepted, as nginx has it. */
+const BACKLOG = 511;
+
+/** Of sockets that systemd opened: as many as the system allows (net.core.somaxconn), as is systemd's own default. */
+const LARGEST_BACKLOG = 2 ** 31 - 1;
+
+/** @param at an address of ours, or a socket that is there already */
+function listen(server: Server, at: { readonly host: string; readonly port: number } | Socket): Promise<void> {
   return new Promise((resolve, reject) => {
     server.once('error', reject);
-    server.listen({ host, port, backlog: 511 }, () => {
+    const listening = (): void => {
       server.off('error', reject);
       // EMFILE and the like while accepting: the connection is lost, the listener is not.
       server.on('error', () => undefined);
       resolve();
-    });
+    };
+    if ('host' in at) server.listen({ ...at, backlog: BACKLOG }, listening);
+    else server.listen(at, LARGEST_BACKLOG, listening);
   });
 }

@@ -163,7 +163,7 @@ export function listenerOf(parts: ListenerParts): HttpListener {
     type: 'http',
     name: 'main',
     position: NOWHERE,
-    bind: { host: '127.0.0.1', port: 0, loopback: true, position: NOWHERE },
+    bind: { host: '127.0.0.1', port: 0, loopback: true, socket: null, position: NOWHERE },
     hosts: parts.hosts === undefined ? null : new Set(parts.hosts),
     local: null,
     outbound: false,

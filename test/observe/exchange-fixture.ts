@@ -92,7 +92,7 @@ export function policyWith(routes: readonly Route[], version = 'abcdef123456'): 
     type: 'http',
     name: 'queen',
     position: POSITION,
-    bind: { host: '127.0.0.1', port: 7833, loopback: true, position: POSITION },
+    bind: { host: '127.0.0.1', port: 7833, loopback: true, socket: null, position: POSITION },
     hosts: null,
     local: null,
     outbound: false,

@@ -19,6 +19,8 @@ const PLANTED = /hunter2|s3cr3t/;
 /** Said by others than the loader, or about what no policy file can show here. */
 const ELSEWHERE = new Set([
   ...['test_failed', 'upstream_exposed', 'too_large', 'file_unreadable'],
+  // Of what the process was started with: test/systemd.
+  ...['socket_missing', 'socket_elsewhere'],
   // Of a reload: test/reload.
   ...['not_reloadable', 'address_unavailable', 'state_unusable'],
 ]);

@@ -186,6 +186,7 @@ async function listening(
       certificateRefused: nothing,
       unreadable: nothing,
     },
+    null,
   );
   t.after(async () => {
     underway.stop();

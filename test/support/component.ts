@@ -19,6 +19,7 @@ export const COMPONENTS = Object.freeze({
   'python3-websockets': { package: 'python3-websockets', command: 'python3', module: 'websockets' },
   'systemd-analyze': { package: 'systemd', command: 'systemd-analyze' },
   'systemd-notify': { package: 'systemd', command: 'systemd-notify' },
+  'systemd-socket-activate': { package: 'systemd', command: 'systemd-socket-activate' },
   'redis-server': { package: 'redis-server', command: 'redis-server' },
   wrk: { package: 'wrk', command: 'wrk' },
 }) satisfies Record<string, { package: string; command: string; module?: string }>;
