@@ -72,10 +72,10 @@ async function main(args: readonly string[]): Promise<number> {
   // What clients this process plays itself must not take the proxy's core.
   if (has('taskset')) spawnSync('taskset', ['-apc', String(LOAD_CORE), String(process.pid)]);
   const setting = await prepare();
-  let interrupted = false;
+  const interruption = new AbortController();
   for (const signal of ['SIGINT', 'SIGTERM'] as const) {
     process.once(signal, () => {
-      interrupted = true;
+      interruption.abort();
       void endAll()
         .then(() => setting.stop())
         .finally(() => process.exit(130));
@@ -108,7 +108,7 @@ async function main(args: readonly string[]): Promise<number> {
     }
     return 0;
   } catch (error) {
-    if (!interrupted) process.stderr.write(`bench: ${error instanceof Error ? error.message : String(error)}\n`);
+    if (!interruption.signal.aborted) process.stderr.write(`bench: ${error instanceof Error ? error.message : String(error)}\n`);
     return 1;
   } finally {
     await setting.stop();
