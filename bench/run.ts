@@ -108,7 +108,8 @@ async function main(args: readonly string[]): Promise<number> {
     }
     return 0;
   } catch (error) {
-    if (!interruption.signal.aborted) process.stderr.write(`bench: ${error instanceof Error ? error.message : String(error)}\n`);
+    if (!interruption.signal.aborted)
+      process.stderr.write(`bench: ${error instanceof Error ? error.message : String(error)}\n`);
     return 1;
   } finally {
     await setting.stop();
