@@ -1,3 +1,4 @@
+import type { X509Certificate } from 'node:crypto';
 import type { Address } from '../net/address.js';
 import type { ProxiedConnection } from '../net/proxy-protocol.js';
 import type { CertificateNames } from '../policy/certificate-table.js';
@@ -13,6 +14,13 @@ export interface Caller {
   readonly proxied: ProxiedConnection | null;
 }
 
+export interface ShownChain {
+  /** What the client sent, its own certificate first. */
+  readonly sent: readonly X509Certificate[];
+  /** Those of the handshake. */
+  readonly authorities: readonly X509Certificate[];
+}
+
 /**
  * A client certificate, read once for a connection: one object for as long as that lasts. Its names are in the form of
  * `policy/certificate-name.ts`; those with a NUL or other unusual characters are left out (CVE-2021-44532).
@@ -22,6 +30,8 @@ export interface ClientCertificate extends CertificateNames {
   readonly verified: boolean;
   /** Whose word that is: digest of the authorities and lists of the handshake. Others have not been asked. */
   readonly judgedBy: string;
+  /** By what others can be asked; null when the connection is over. */
+  readonly shown: () => ShownChain | null;
   /** SHA-256 of the certificate, 64 lowercase hex digits. */
   readonly sha256: string;
   /** Epoch milliseconds: when it, or the first certificate above it, ends. */

@@ -1,4 +1,4 @@
-import { authorityDigest } from '../policy/client-authority.js';
+import { type ClientAuthority, authorityDigest, wouldVouch } from '../policy/client-authority.js';
 import type { Holder, MtlsAuthenticator } from '../policy/policy.js';
 import type { ClientCertificate } from './caller.js';
 import type { Identity } from './identity.js';
@@ -20,12 +20,33 @@ export function proveCertificate(
   nowMs: number,
 ): Proof {
   if (!certificate.verified) return { ok: false, reason: 'credential_invalid' };
-  // A connection outlives the policy that it began with; what other authorities or lists say of it nobody has asked.
-  if (certificate.judgedBy !== authorityDigest(authenticator.authority))
-    return { ok: false, reason: 'credential_invalid' };
+  if (!isVouchedFor(certificate, authenticator.authority)) return { ok: false, reason: 'credential_invalid' };
   if (nowMs >= certificate.notAfterMs) return { ok: false, reason: 'credential_expired' };
   const identity = identityOf(authenticator, certificate);
   return identity === 'nobody' ? { ok: false, reason: 'credential_invalid' } : { ok: true, identity };
+}
+
+const vouched = new WeakMap<ClientAuthority, WeakMap<ClientCertificate, boolean>>();
+
+/**
+ * Is it good by these authorities and lists: a connection outlives the policy that it began with. Where they are others
+ * than those of its handshake, this says whether they would have let it in; asked once of each connection.
+ */
+export function isVouchedFor(certificate: ClientCertificate, authority: ClientAuthority): boolean {
+  if (!certificate.verified) return false;
+  if (certificate.judgedBy === authorityDigest(authority)) return true;
+  let byThis = vouched.get(authority);
+  if (byThis === undefined) {
+    byThis = new WeakMap();
+    vouched.set(authority, byThis);
+  }
+  let good = byThis.get(certificate);
+  if (good === undefined) {
+    const shown = certificate.shown();
+    good = shown !== null && wouldVouch(authority, shown.sent, shown.authorities);
+    byThis.set(certificate, good);
+  }
+  return good;
 }
 
 function identityOf(authenticator: MtlsAuthenticator, certificate: ClientCertificate): Identity | 'nobody' {

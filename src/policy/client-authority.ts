@@ -2,7 +2,7 @@
 import { X509Certificate } from 'node:crypto';
 import { createSecureContext } from 'node:tls';
 import { sha256Hex } from '../secret/digest.js';
-import { isSignedBy, readRevocationList } from './revocation-list.js';
+import { isSignedBy, issuedAs, readRevocationList, revocations } from './revocation-list.js';
 import type { RevocationList } from './revocation-list.js';
 
 /** What TLS needs to judge client certificates. */
@@ -30,6 +30,114 @@ export function authorityDigest(authority: ClientAuthority): string {
     digests.set(authority, digest);
   }
   return digest;
+}
+
+const certificates = new WeakMap<ClientAuthority, readonly X509Certificate[]>();
+
+/** The certificates of the authorities. */
+export function authorities(authority: ClientAuthority): readonly X509Certificate[] {
+  let all = certificates.get(authority);
+  if (all === undefined) {
+    all = [...authority.caPem.matchAll(CERTIFICATE)].map(([pem]) => new X509Certificate(pem));
+    certificates.set(authority, all);
+  }
+  return all;
+}
+
+/** Certificates in a chain; OpenSSL itself stops at 100. */
+const LONGEST_CHAIN = 16;
+
+/**
+ * The chain of a certificate, itself first. Null where there could be more than one, or it leads nowhere.
+ *
+ * @param from all that those above it may be among
+ */
+export function chainOf(leaf: X509Certificate, from: readonly X509Certificate[]): X509Certificate[] | null {
+  const all = new Map(from.map((one) => [one.fingerprint256, one]));
+  const chain = [leaf];
+  for (let at = leaf; chain.length < LONGEST_CHAIN;) {
+    if (at.checkIssued(at)) return chain;
+    let above = [...all.values()].filter((one) => at.checkIssued(one));
+    // Two keys of one name.
+    if (above.length > 1) above = above.filter((one) => at.verify(one.publicKey));
+    const [next, another] = above;
+    if (next === undefined) return chain.length === 1 ? null : chain;
+    if (another !== undefined) return null;
+    chain.push(next);
+    at = next;
+  }
+  return null;
+}
+
+/**
+ * Would TLS, asked again, accept a certificate by the authorities and lists of now. It did so by those of before; only
+ * where the chain can be no other than the one that it found then is there an answer without asking it.
+ *
+ * @param sent what the client showed, its own certificate first
+ * @param before the authorities of then
+ */
+export function wouldVouch(
+  authority: ClientAuthority,
+  sent: readonly X509Certificate[],
+  before: readonly X509Certificate[],
+): boolean {
+  const [leaf] = sent;
+  const now = authorities(authority);
+  const chain = leaf === undefined ? null : chainOf(leaf, [...sent, ...before, ...now]);
+  if (chain === null) return false;
+  const isIn = (all: readonly X509Certificate[], one: X509Certificate): boolean =>
+    all.some(({ fingerprint256 }) => fingerprint256 === one.fingerprint256);
+  const above = chain.slice(1);
+  // The last one is trusted by itself: a root, or any where OpenSSL was told that a part of a chain is enough.
+  const end = above.findIndex((one) => isIn(now, one) && (authority.partialChain || one.checkIssued(one)));
+  const used = above.slice(0, end + 1);
+  if (end === -1 || !used.every((one) => one.ca && (isIn(now, one) || isIn(sent, one)))) return false;
+  return authority.crlPems.length === 0 || isListedNowhere([...chain.slice(0, 1), ...used], authority);
+}
+
+/**
+ * Every one of them has a list of its issuer, as OpenSSL wants it where it is given lists, and stands in none. Where two
+ * issuers of one name have lists, OpenSSL may look at that of the other, and refuse it.
+ */
+function isListedNowhere(chain: readonly X509Certificate[], authority: ClientAuthority): boolean {
+  return chain.every((one, depth) => {
+    const issuer = chain[depth + 1] ?? one;
+    const as = issuedAs(one.raw);
+    if (as === null || !one.checkIssued(issuer)) return false;
+    const own = listsOf(authority).filter(({ list }) => list.issuer.equals(as.issuer));
+    return own.length > 0 && own.every((named) => isBy(issuer, named) && named.serials?.has(as.serial) === false);
+  });
+}
+
+interface Revocations {
+  readonly list: RevocationList;
+  /** Null: nobody here knows what it says. */
+  readonly serials: ReadonlySet<string> | null;
+  /** By the fingerprint of an authority: many connections ask about few. */
+  readonly signers: Map<string, boolean>;
+}
+
+const revocationsOf = new WeakMap<ClientAuthority, readonly Revocations[]>();
+
+function listsOf(authority: ClientAuthority): readonly Revocations[] {
+  let all = revocationsOf.get(authority);
+  if (all === undefined) {
+    all = readLists(Buffer.from(authority.crlPems.join('\n')), () => undefined).map(({ list }) => ({
+      list,
+      serials: revocations(list),
+      signers: new Map(),
+    }));
+    revocationsOf.set(authority, all);
+  }
+  return all;
+}
+
+function isBy({ fingerprint256, publicKey }: X509Certificate, { list, signers }: Revocations): boolean {
+  const known = signers.get(fingerprint256);
+  if (known !== undefined) return known;
+  const signed = isSignedBy(list, publicKey) === true;
+  signers.set(fingerprint256, signed);
+  return signed;
 }
 
 export interface AuthorityProblem {

@@ -1,6 +1,7 @@
 /**
  * What of a certificate revocation list (RFC 5280 §5.1) must be known when the policy is read: whose it is and until
- * when. Who is revoked by it is for OpenSSL to say, at each handshake.
+ * when. Who is revoked by it is for OpenSSL to say, at each handshake; and for `revocations`, where a handshake was before
+ * the list.
  */
 import { verify } from 'node:crypto';
 import type { KeyObject } from 'node:crypto';
@@ -11,6 +12,8 @@ export interface RevocationList {
   readonly signature: Buffer;
   /** Object identifier, dotted. */
   readonly algorithm: string;
+  /** Its name in DER. */
+  readonly issuer: Buffer;
   /** Epoch milliseconds; null: it never says that it ends, which OpenSSL takes as it is. */
   readonly nextUpdateMs: number | null;
 }
@@ -44,6 +47,7 @@ export function readRevocationList(der: Buffer): RevocationList | null {
       // The first byte says how many bits are unused: none.
       signature: signature.content.subarray(1),
       algorithm: oid(algorithm.expect(SEQUENCE).children()[0]),
+      issuer: (fields[at + 1] ?? signed).expect(SEQUENCE).bytes,
       nextUpdateMs: next === undefined ? null : readTime(next),
     };
   } catch (error) {
@@ -64,12 +68,62 @@ export function isSignedBy(list: RevocationList, key: KeyObject): boolean | null
   }
 }
 
+/** The serial numbers that it names. Null: it says something of a kind that is not known here, and that matters. */
+export function revocations({ signedBytes }: RevocationList): ReadonlySet<string> | null {
+  try {
+    const fields = Der.whole(signedBytes, SEQUENCE).children();
+    const serials = new Set<string>();
+    // Behind thisUpdate: nextUpdate, revokedCertificates, [0] crlExtensions; each of them may be missing.
+    for (const field of fields.slice(fields[0]?.tag === INTEGER ? 4 : 3)) {
+      if (field.tag === EXTENSIONS && hasCritical(field.children()[0])) return null;
+      if (field.tag !== SEQUENCE) continue;
+      for (const entry of field.children()) {
+        const [serial, , extensions] = entry.expect(SEQUENCE).children();
+        if (serial?.tag !== INTEGER || (extensions !== undefined && hasCritical(extensions))) return null;
+        serials.add(serial.content.toString('hex'));
+      }
+    }
+    return serials;
+  } catch (error) {
+    if (error instanceof NotDer) return null;
+    throw error;
+  }
+}
+
+/** Extensions that change what a list is about (RFC 5280 §5.2.4, §5.2.5, §5.3.3) are critical. */
+function hasCritical(extensions: Der | undefined): boolean {
+  if (extensions === undefined) throw new NotDer();
+  const marks = extensions
+    .expect(SEQUENCE)
+    .children()
+    .map((one) => one.expect(SEQUENCE).children()[1]);
+  return marks.some((mark) => mark?.tag === BOOLEAN && mark.content[0] !== 0);
+}
+
+/** By what a list names a certificate (RFC 5280 §4.1): its issuer's name in DER, and its serial number. Null: it is none. */
+export function issuedAs(der: Buffer): { readonly issuer: Buffer; readonly serial: string } | null {
+  try {
+    const fields = Der.whole(der, SEQUENCE).children()[0]?.expect(SEQUENCE).children() ?? [];
+    // [0] version OPTIONAL, serialNumber, signature, issuer, …
+    const at = fields[0]?.tag === EXTENSIONS ? 1 : 0;
+    const [serial, , issuer] = fields.slice(at);
+    if (serial?.tag !== INTEGER || issuer === undefined) return null;
+    return { issuer: issuer.expect(SEQUENCE).bytes, serial: serial.content.toString('hex') };
+  } catch (error) {
+    if (error instanceof NotDer) return null;
+    throw error;
+  }
+}
+
+const BOOLEAN = 0x01;
 const INTEGER = 0x02;
 const BIT_STRING = 0x03;
 const OBJECT_IDENTIFIER = 0x06;
 const UTC_TIME = 0x17;
 const GENERALIZED_TIME = 0x18;
 const SEQUENCE = 0x30;
+/** [0] of a list; in a certificate that is its version. */
+const EXTENSIONS = 0xa0;
 
 class NotDer extends Error {}
 

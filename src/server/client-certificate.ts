@@ -6,9 +6,9 @@
 import { createHash, constants as cryptoConstants } from 'node:crypto';
 import type { X509Certificate } from 'node:crypto';
 import type { SecureContextOptions, TLSSocket } from 'node:tls';
-import type { ClientCertificate } from '../identity/caller.js';
+import type { ClientCertificate, ShownChain } from '../identity/caller.js';
 import { canonicalCommonName, canonicalDns, canonicalEmail, canonicalUri } from '../policy/certificate-name.js';
-import { type ClientAuthority, authorityDigest } from '../policy/client-authority.js';
+import { type ClientAuthority, authorities, authorityDigest, chainOf } from '../policy/client-authority.js';
 import type { MtlsAuthenticator } from '../policy/policy.js';
 
 /**
@@ -42,8 +42,8 @@ export type ShownCertificate =
       readonly refusal: string | null;
     };
 
-/** Certificates in a chain; OpenSSL itself stops at 100. */
-const LONGEST_CHAIN = 16;
+/** Certificates that are read of what a client sends. */
+const MOST_SENT = 16;
 
 /**
  * Reads what the client showed, once its handshake is done. Never throws: what cannot be read is not verified.
@@ -53,7 +53,8 @@ const LONGEST_CHAIN = 16;
 export function readClientCertificate(socket: TLSSocket, authority: ClientAuthority): ShownCertificate {
   const leaf = socket.getPeerX509Certificate();
   if (leaf === undefined) return { kind: 'none' };
-  const notAfterMs = earliestEnd(leaf);
+  const trusted = authorities(authority);
+  const notAfterMs = earliestEnd(leaf, trusted);
   const names = namesOf(leaf);
   // No session is ever resumed here; were one, nothing of it would have been verified by this listener.
   const resumed = socket.isSessionReused();
@@ -64,6 +65,7 @@ export function readClientCertificate(socket: TLSSocket, authority: ClientAuthor
     certificate: {
       verified,
       judgedBy: authorityDigest(authority),
+      shown: () => shownBy(socket, trusted),
       sha256: createHash('sha256').update(leaf.raw).digest('hex'),
       ...(names ?? NAMELESS),
       notAfterMs: notAfterMs ?? -Infinity,
@@ -78,17 +80,30 @@ function refusalOf(socket: TLSSocket, resumed: boolean): string {
   return resumed ? 'SESSION_RESUMED' : 'UNREADABLE';
 }
 
-/** Of the certificate and all that OpenSSL found above it. Null: one has no readable date. */
-function earliestEnd(leaf: X509Certificate): number | null {
-  let earliest = Infinity;
-  let next: X509Certificate | undefined = leaf;
-  for (let depth = 0; next !== undefined && depth < LONGEST_CHAIN; depth++) {
-    const end = Date.parse(next.validTo);
-    if (Number.isNaN(end)) return null;
-    earliest = Math.min(earliest, end);
-    next = next.issuerCertificate;
+/** Asked of the socket anew: certificates are held by it anyway, and few are ever asked for. */
+function shownBy(socket: TLSSocket, trusted: readonly X509Certificate[]): ShownChain | null {
+  const leaf = socket.getPeerX509Certificate();
+  return leaf === undefined ? null : { sent: sentWith(leaf), authorities: trusted };
+}
+
+/** What the client sent, in its order: that is all that stands behind `issuerCertificate`. */
+function sentWith(leaf: X509Certificate): X509Certificate[] {
+  const sent: X509Certificate[] = [];
+  for (let next: X509Certificate | undefined = leaf; next !== undefined; next = next.issuerCertificate) {
+    if (sent.length === MOST_SENT) break;
+    sent.push(next);
   }
-  return next === undefined ? earliest : null;
+  return sent;
+}
+
+/**
+ * Of the certificate and those above it; where it is not plain which those are, of all that the client sent. Null: one
+ * has no readable date.
+ */
+function earliestEnd(leaf: X509Certificate, trusted: readonly X509Certificate[]): number | null {
+  const sent = sentWith(leaf);
+  const ends = (chainOf(leaf, [...sent, ...trusted]) ?? sent).map(({ validTo }) => Date.parse(validTo));
+  return ends.some(Number.isNaN) ? null : Math.min(...ends);
 }
 
 type Names = Pick<ClientCertificate, 'dns' | 'uris' | 'emails' | 'commonName' | 'spki'>;

@@ -8,6 +8,7 @@ import type { DenialReason } from '../denial.js';
 import { peerAllowed } from '../gate/admit.js';
 import { formatAddress, parsePeerAddress } from '../net/address.js';
 import type { ProxiedConnection } from '../net/proxy-protocol.js';
+import { isVouchedFor } from '../identity/mtls.js';
 import { authorityDigest } from '../policy/client-authority.js';
 import type { Bind, HttpListener, Listener, RedirectListener, TcpListener } from '../policy/policy.js';
 import type { SniContexts } from './certificate.js';
@@ -348,7 +349,7 @@ class Entrance {
     this.#terms = {
       listener,
       around,
-      outdated: ({ certificate }) => certificate !== null && certificate.judgedBy !== judgeOf(this.listener),
+      outdated: ({ certificate }) => certificate !== null && !isGoodAt(this.listener, certificate),
     };
     this.#hooks = {
       peerOf: (socket) => this.#callers.get(socket) ?? null,
@@ -553,6 +554,12 @@ class Entrance {
     });
     return secure;
   }
+}
+
+/** What it said in its handshake, the listener would believe now. */
+function isGoodAt(listener: Listener, certificate: ClientCertificate): boolean {
+  if (listener.type === 'redirect' || listener.clientCertificates === null) return false;
+  return isVouchedFor(certificate, listener.clientCertificates.authority);
 }
 
 /** By whose word client certificates count there; null: none are asked for. */

@@ -75,6 +75,7 @@ function certificate(dns: string, more: Partial<ClientCertificate> = {}): Client
     verified: true,
     // The files were not read.
     judgedBy: authorityDigest({ caFile: '', caPem: '', crlFile: null, crlPems: [], partialChain: false }),
+    shown: () => null,
     sha256: '0'.repeat(64),
     notAfterMs: NOW + 1000,
     dns: [dns],

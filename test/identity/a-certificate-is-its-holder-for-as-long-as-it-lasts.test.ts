@@ -31,6 +31,7 @@ function certificate(parts: Partial<ClientCertificate> = {}): ClientCertificate 
   return {
     verified: true,
     judgedBy: authorityDigest(AUTHORITY),
+    shown: () => null,
     sha256: '00'.repeat(32),
     dns: ['hive-1.lan'],
     uris: [],

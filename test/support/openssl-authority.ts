@@ -72,6 +72,10 @@ export class OpensslAuthority implements OpensslPair {
         'default_md = sha256',
         `certificate = ${made.cert}`,
         `private_key = ${made.key}`,
+        '[users]',
+        'issuingDistributionPoint = critical,@point',
+        '[point]',
+        'onlyuser = TRUE',
         '',
       ].join('\n'),
     );
@@ -116,8 +120,9 @@ export class OpensslAuthority implements OpensslPair {
    * Path of a fresh revocation list (PEM) of these certificates.
    *
    * @param seconds until it is stale; less than nothing: it was stale then
+   * @param about of whom it speaks; of users alone it does in an extension that must be understood (RFC 5280 §5.2.5)
    */
-  revoke(certs: readonly OpensslPair[], seconds = 86_400, name = 'list.crl'): string {
+  revoke(certs: readonly OpensslPair[], seconds = 86_400, name = 'list.crl', about: 'all' | 'users' = 'all'): string {
     for (const { cert } of certs) this.#run('ca', '-config', this.#file('ca.cnf'), '-revoke', cert);
     const out = this.#file(name);
     const at = (ms: number): string =>
@@ -128,6 +133,7 @@ export class OpensslAuthority implements OpensslPair {
     const now = Date.now();
     this.#run(
       ...['ca', '-config', this.#file('ca.cnf'), '-gencrl', '-out', out],
+      ...(about === 'users' ? ['-crlexts', 'users'] : []),
       ...['-crl_lastupdate', at(now - 2 * 86_400_000), '-crl_nextupdate', at(now + seconds * 1000)],
     );
     return out;
