@@ -39,8 +39,18 @@ function source(path: string): PolicySource {
   return { file, text: readFileSync(file, 'utf8') };
 }
 
+/** A policy is asked, never changed: many tests may ask the same one. */
+const known = new Map<string, Promise<Policy>>();
+
 /** The rules alone: tokens, certificates and keys are the user's to make. */
 export async function rulesOf({ file, text }: PolicySource): Promise<Policy> {
+  const key = `${file}\n${text}`;
+  const policy = known.get(key) ?? load({ file, text });
+  known.set(key, policy);
+  return await policy;
+}
+
+async function load({ file, text }: PolicySource): Promise<Policy> {
   const loaded = await loadPolicyText(text, file, { env: {}, now: NOW, skipSecretFiles: true });
   assert.ok(loaded.ok, JSON.stringify(loaded));
   return loaded.policy;

@@ -44,7 +44,8 @@ export async function preparePolicy(source: string): Promise<Fixture> {
     if (name !== 'credentials') await chmod(full, 0o600);
   }
   await chmod(path.join(folder, 'credentials', 'upstream-token'), 0o440);
-  execFileSync('mkfifo', ['-m', '600', path.join(folder, 'fifo')]);
+  // Node makes none itself, and a program run for each policy costs more than the policy.
+  if (text.includes('fifo')) execFileSync('mkfifo', ['-m', '600', path.join(folder, 'fifo')]);
   const file = path.join(folder, path.basename(source));
   await writeFile(file, text);
   await chmod(file, 0o644);

@@ -1,13 +1,36 @@
 import assert from 'node:assert/strict';
 import { join } from 'node:path';
-import { describe, test } from 'node:test';
+import { after, describe, test } from 'node:test';
 import { ESLint } from 'eslint';
+import { writeFileIn } from '../support/policy-builder.js';
 import { REPOSITORY } from '../support/process.js';
+import { TemporaryDirectory } from '../support/temporary-directory.js';
+
+const PURE = 'src/denial.ts';
+const OTHER = 'src/demo/demo.ts';
+
+/** For the types in the texts below it is enough to know these two files and what they import. */
+const folder = new TemporaryDirectory();
+after(() => {
+  folder.remove();
+});
+const project = writeFileIn(
+  folder,
+  'tsconfig.json',
+  JSON.stringify({
+    extends: join(REPOSITORY, 'tsconfig.json'),
+    compilerOptions: { rootDir: REPOSITORY, typeRoots: [join(REPOSITORY, 'node_modules', '@types')] },
+    include: [],
+    files: [PURE, OTHER].map((file) => join(REPOSITORY, file)),
+  }),
+);
 
 const eslint = new ESLint({
   cwd: REPOSITORY,
-  // The texts below stand in no file, and one program for all files knows files alone.
-  overrideConfig: { languageOptions: { parserOptions: { projectService: true, project: null } } },
+  // The texts stand in no file, and a program that is made for a single run knows files alone.
+  overrideConfig: {
+    languageOptions: { parserOptions: { project, disallowAutomaticSingleRunInference: true } },
+  },
 });
 
 /** Rules that complain about a text, as if it stood in that file. The file must exist: the compiler reads types from it. */
@@ -15,9 +38,6 @@ async function complaints(file: string, text: string): Promise<string[]> {
   const [result] = await eslint.lintText(text, { filePath: join(REPOSITORY, file) });
   return (result?.messages ?? []).map((message) => `${String(message.ruleId)}: ${message.message}`);
 }
-
-const PURE = 'src/denial.ts';
-const OTHER = 'src/demo/demo.ts';
 
 describe('lint rules', () => {
   const CASES = [

@@ -79,11 +79,14 @@ const SHORTEST_NAME = 3;
 export class Glance {
   readonly #judge: RunJudge;
   readonly #knowsAny: boolean;
-  readonly #clearedRuns = new ClearedRuns();
-  readonly #clearedWords = new ClearedRuns();
+  readonly #clearedRuns: ClearedRuns;
+  readonly #clearedWords: ClearedRuns;
 
-  constructor(judge: RunJudge) {
+  /** @param remembered how many runs, and as many words, it remembers; a power of two */
+  constructor(judge: RunJudge, remembered?: number) {
     this.#judge = judge;
+    this.#clearedRuns = new ClearedRuns(remembered);
+    this.#clearedWords = new ClearedRuns(remembered);
     this.#knowsAny = judge.knowsAny;
   }
 

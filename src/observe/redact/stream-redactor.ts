@@ -33,10 +33,11 @@ export class StreamRedactor {
   /** The same, where a part of it is already written. */
   #open: OpenLine | null = null;
 
-  constructor(search: SecretSearch, write: Write) {
+  /** @param glance remembers megabytes of what it saw: one of its own, unless there are very many streams */
+  constructor(search: SecretSearch, write: Write, glance = new Glance(search)) {
     this.#search = search;
     this.#lines = new LineRedactor(search);
-    this.#glance = new Glance(search);
+    this.#glance = glance;
     this.#write = write;
   }
 

@@ -1,3 +1,4 @@
+/** The name of this folder has it run first: others use the half minute that it waits. */
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { test } from 'node:test';
