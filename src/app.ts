@@ -63,6 +63,13 @@ import { SessionPages } from './server/session-pages.js';
 import { Ownership } from './state/ownership.js';
 import { VERSION } from './version.js';
 
+/** Of unix sockets alone. */
+const OF_SOCKETS: Readonly<Record<string, (address: string) => string>> = {
+  NOT_A_SOCKET: (address) => `${address} is there already, and is no socket`,
+  DIRECTORY_TOO_OPEN: (address) =>
+    `${address} cannot be listened on: others may write to its directory, and put a socket of their own there (chmod 0755, of this user or root)`,
+};
+
 /** The address is taken, or may not be taken by this user. */
 export class AddressError extends Error {
   readonly listener: string;
@@ -75,7 +82,7 @@ export class AddressError extends Error {
           ? `${address} needs a privilege that this process does not have (a port below 1024?)`
           : code === 'SOCKET_GONE'
             ? `the socket that systemd opened at ${address} was closed when a reload removed its listener; restart guardbee`
-            : `${address} cannot be listened on (${code})`,
+            : (OF_SOCKETS[code]?.(address) ?? `${address} cannot be listened on (${code})`),
     );
     this.listener = listener;
     this.code = code;
@@ -206,6 +213,7 @@ export class App {
 
 /** `https://192.168.1.10:7833`, `tcp://192.168.1.10:9000-9099`, `tls://…`. */
 function urlOf(listener: Listener, { address, port }: AddressInfo): string {
+  if (listener.bind.path !== undefined) return `unix:${listener.bind.path}`;
   const at = hostPort(address, port);
   if (listener.type === 'redirect') return `http://${at}`;
   if (listener.type === 'http') return `${listener.tls === null ? 'http' : 'https'}://${at}`;
@@ -430,7 +438,7 @@ class Parts {
   }
 
   async #listen(listener: Listener, { tls, around }: InForce, events: ConnectionEvents): Promise<OpenListener> {
-    const { host, port } = listener.bind;
+    const { host, port, path } = listener.bind;
     try {
       return await openListener(
         listener,
@@ -441,7 +449,7 @@ class Parts {
       );
     } catch (error) {
       const taken = error instanceof Error && 'port' in error && typeof error.port === 'number' ? error.port : port;
-      throw new AddressError(listener.name, hostPort(host, taken), errorCode(error));
+      throw new AddressError(listener.name, path ?? hostPort(host, taken), errorCode(error));
     }
   }
 
@@ -960,7 +968,8 @@ async function adminListening(admin: Admin, bind: Bind): Promise<AddressInfo> {
 }
 
 function sameBind(one: Bind | null, other: Bind | null): boolean {
-  return one?.host === other?.host && one?.port === other?.port && one?.socket === other?.socket;
+  return one?.host === other?.host && one?.port === other?.port && one?.socket === other?.socket &&
+    one?.path === other?.path;
 }
 
 function inheritedLast(listeners: readonly Listener[]): readonly Listener[] {
@@ -971,7 +980,7 @@ function inheritedLast(listeners: readonly Listener[]): readonly Listener[] {
 function isAt(open: Listener, listener: Listener): boolean {
   const last = (one: Listener): number => (one.type === 'tcp' ? one.lastPort : one.bind.port);
   if (!sameBind(open.bind, listener.bind) || last(open) !== last(listener)) return false;
-  return open.bind.port !== 0 || open.name === listener.name;
+  return open.bind.port !== 0 || open.bind.path !== undefined || open.name === listener.name;
 }
 
 function keysOf(keys: JwtAuthenticator['keys'], fetched: JwksSource | undefined): KeySource {

@@ -437,6 +437,7 @@ function redirect(listener: RedirectListener): Shown {
 }
 
 function bindText(bind: Bind): string {
+  if (bind.path !== undefined) return `unix:${bind.path}`;
   const address = parseAddress(bind.host);
   return address === null ? `${bind.host}:${bind.port}` : formatAddressAndPort(address, bind.port);
 }

@@ -41,7 +41,9 @@ export function peerAllowed(listener: Listener, peer: Address): boolean {
  */
 function answersTo(listener: HttpListener, name: string): boolean {
   if (listener.hosts?.has(name) === true) return true;
-  if (listener.local === null && !listener.outbound) return listener.hosts === null;
+  // No name leads to a unix socket, and no browser.
+  if ((listener.local === null && !listener.outbound) || listener.bind.path !== undefined)
+    return listener.hosts === null;
   const address = name === 'localhost' ? null : parseAddress(name);
   return name === 'localhost' || (address !== null && isLoopback(address));
 }

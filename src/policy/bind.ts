@@ -3,6 +3,7 @@ import type { Address } from '../net/address.js';
 import { parseCidr } from '../net/cidr.js';
 import { parsed, refused } from './parsed.js';
 import type { Parsed } from './parsed.js';
+import { parseSocketPath } from './socket-path.js';
 
 export const BIND_FORM = 'an address and a port such as 127.0.0.1:8443, "[::1]:8443" or 0.0.0.0:443';
 
@@ -11,6 +12,8 @@ export const BIND_PORTS_FORM =
 
 /** Ports of one range. Each is a socket of its own. */
 export const MOST_PORTS = 1024;
+
+export const BIND_OR_SOCKET_FORM = `${BIND_FORM}; on an outbound listener also unix:/path/of.sock`;
 
 export interface ParsedBind {
   /** IP literal, without brackets. */
@@ -21,6 +24,8 @@ export interface ParsedBind {
   /** Of a range. */
   readonly lastPort?: number;
   readonly loopback: boolean;
+  /** Of a unix socket, absolute; then the address is loopback and the port 0. */
+  readonly path?: string;
 }
 
 /** Reads an address to listen on. Names other than `localhost` are refused: what they resolve to may change. */
@@ -63,8 +68,7 @@ export function parseBind(text: string): Parsed<ParsedBind> {
     );
   }
   if (!port.ok) return port;
-  if (hostText.toLowerCase() === 'localhost')
-    return bindTo({ family: 4, words: [0, 0, 0xffff, 0x7f000001] }, port.value);
+  if (hostText.toLowerCase() === 'localhost') return bindTo(LOOPBACK, port.value);
   const address = parseAddress(hostText);
   if (address !== null) return bindTo(address, port.value);
   if (/^[\d.]+$/.test(hostText)) {
@@ -76,6 +80,17 @@ export function parseBind(text: string): Parsed<ParsedBind> {
     'write the address itself, or localhost',
   );
 }
+
+/** Reads an address to listen on, or a unix socket. */
+export function parseBindOrSocket(text: string): Parsed<ParsedBind> {
+  if (text.startsWith('/')) return refused('a unix socket is written unix:/path/of.sock', `write unix:${text}`);
+  if (!text.startsWith('unix:')) return parseBind(text);
+  const path = parseSocketPath(text.slice('unix:'.length));
+  if (!path.ok) return path;
+  return parsed({ host: '127.0.0.1', address: LOOPBACK, port: 0, loopback: true, path: path.value });
+}
+
+const LOOPBACK: Address = { family: 4, words: [0, 0, 0xffff, 0x7f000001] };
 
 /** Reads an address to listen on with one port, or with a range of them. */
 export function parseBindPorts(text: string): Parsed<ParsedBind> {
@@ -153,7 +168,8 @@ function bindTo(address: Address, port: number): Parsed<ParsedBind> {
   return parsed({ host: formatAddress(address), address, port, loopback: isLoopback(address) });
 }
 
-/** `127.0.0.1:8443`, `[::1]:8443`, `192.168.1.10:9000-9099`. */
-export function formatBind({ address, port, lastPort }: ParsedBind): string {
+/** `127.0.0.1:8443`, `[::1]:8443`, `192.168.1.10:9000-9099`, `unix:/run/link.sock`. */
+export function formatBind({ address, port, lastPort, path }: ParsedBind): string {
+  if (path !== undefined) return `unix:${path}`;
   return `${formatAddressAndPort(address, port)}${lastPort === undefined ? '' : `-${lastPort}`}`;
 }

@@ -16,7 +16,7 @@ export function findDuplicateBinds(
 ): void {
   for (const [index, { bind, node }] of binds.entries()) {
     // Port 0 is a free one, so never that of another.
-    if (bind.port === 0) continue;
+    if (bind.port === 0 && bind.path === undefined) continue;
     const earlier = binds.slice(0, index).find((other) => overlap(other.bind, bind));
     if (earlier === undefined) continue;
     findings.error(
@@ -31,6 +31,7 @@ export function findDuplicateBinds(
 
 /** The wildcard address takes the port on every address of its family. */
 function overlap(a: ParsedBind, b: ParsedBind): boolean {
+  if (a.path !== undefined || b.path !== undefined) return a.path === b.path;
   if (a.port > (b.lastPort ?? b.port) || b.port > (a.lastPort ?? a.port)) return false;
   if (sameAddress(a.address, b.address)) return true;
   return a.address.family === b.address.family && (isUnspecified(a.address) || isUnspecified(b.address));
@@ -38,7 +39,8 @@ function overlap(a: ParsedBind, b: ParsedBind): boolean {
 
 export function compileBind(bind: ParsedBind, node: Draft | null, socket?: string): Bind {
   const position = node?.origin.at ?? { line: 0, column: 0 };
-  return { host: bind.host, port: bind.port, loopback: bind.loopback, socket: socket ?? null, position };
+  const { host, port, loopback, path } = bind;
+  return { host, port, loopback, socket: socket ?? null, position, ...(path === undefined ? {} : { path }) };
 }
 
 export function rangesOrNull(ranges: readonly CidrRange[] | undefined): CidrSet | null {

@@ -29,6 +29,15 @@ export function compileOutbound(
 ): Outbound | null {
   const tlsNode = node.get('upstream_tls');
   if (entry.outbound !== true) {
+    if (entry.bind.path !== undefined) {
+      findings.error(
+        'bad_bind',
+        node.get('bind'),
+        'value',
+        'listening on a unix socket is for outbound listeners',
+        'write outbound: true beside it, or an address and a port such as 127.0.0.1:8443',
+      );
+    }
     findings.error(
       'wrong_value',
       tlsNode,
@@ -89,6 +98,15 @@ function checkPlace({ bind, unsafe_remote_upstream }: HttpListenerEntry, node: D
       'key',
       'tls: an outbound listener is for programs of this machine that speak plain HTTP; TLS is spoken with the upstream',
       'remove it; who its upstream must be stands in upstream_tls',
+    );
+  }
+  if (bind.path !== undefined && node.declares('socket')) {
+    findings.error(
+      'wrong_value',
+      node.get('socket'),
+      'key',
+      'what systemd hands over here has an address and a port; a unix socket is made by guardbee itself',
+      'remove it, or bind 127.0.0.1:PORT',
     );
   }
   if (unsafe_remote_upstream === true) {

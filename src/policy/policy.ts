@@ -101,6 +101,8 @@ export interface Bind {
   readonly loopback: boolean;
   /** The name of a socket that systemd opened there. Null: guardbee opens its own. */
   readonly socket: string | null;
+  /** Of a unix socket, absolute; then the address is loopback and the port 0. */
+  readonly path?: string;
   readonly position: Position;
 }
 

@@ -2,7 +2,14 @@
 import { z } from 'zod';
 import { parseAddress } from '../net/address.js';
 import { parseCidr } from '../net/cidr.js';
-import { BIND_FORM, BIND_PORTS_FORM, parseBind, parseBindPorts } from './bind.js';
+import {
+  BIND_FORM,
+  BIND_OR_SOCKET_FORM,
+  BIND_PORTS_FORM,
+  parseBind,
+  parseBindOrSocket,
+  parseBindPorts,
+} from './bind.js';
 import { DATE_FORM, parseDate } from './date.js';
 import { DURATION_FORM, parseDuration } from './duration.js';
 import { FIELD_FORM, parseCredentialField, parseFieldName } from './field-name.js';
@@ -98,6 +105,12 @@ export const bind = scalar(BIND_FORM, 'bad_bind', parseBind).meta({
   pattern: ':[0-9]{1,5}$',
   description: BIND_FORM,
   examples: ['127.0.0.1:8443', '[::1]:8443'],
+});
+export const bindOrSocket = scalar(BIND_FORM, 'bad_bind', parseBindOrSocket).meta({
+  id: 'bind_or_socket',
+  pattern: '^unix:/|:[0-9]{1,5}$',
+  description: BIND_OR_SOCKET_FORM,
+  examples: ['127.0.0.1:8443', '[::1]:8443', 'unix:/run/guardbee/link.sock'],
 });
 export const bindPorts = scalar(BIND_PORTS_FORM, 'bad_bind', parseBindPorts).meta({
   id: 'bind_ports',

@@ -11,6 +11,7 @@ import { parsed, refused } from './parsed.js';
 import { authenticator, localIdentity, type token, tokens } from './schema-authenticators.js';
 import {
   bind,
+  bindOrSocket,
   count,
   credentialField,
   duration,
@@ -156,7 +157,7 @@ const route = map('a map such as { name: rest, path: /**, require: PERMISSION }'
 
 const httpListener = map('a map with bind, upstream, authenticate and routes', {
   type: z.literal('http').optional(),
-  bind,
+  bind: bindOrSocket,
   socket: socketName.optional(),
   hosts: list(hostName, 'host names').optional().meta({ description: 'Other Host names get 421' }),
   tls: tls.optional(),

@@ -3,6 +3,7 @@ import { parsePortRange } from './bind.js';
 import { parseHostName } from './host-name.js';
 import { parsed, refused } from './parsed.js';
 import type { Parsed } from './parsed.js';
+import { parseSocketPath } from './socket-path.js';
 
 export const UPSTREAM_FORM = 'http://127.0.0.1:PORT or unix:/path/of.sock';
 
@@ -11,9 +12,6 @@ export const TCP_UPSTREAM_FORM = 'tcp://127.0.0.1:PORT, tcp://127.0.0.1:FIRST-LA
 export const OUTBOUND_UPSTREAM_FORM = 'https://NAME or https://NAME:PORT';
 
 type Scheme = 'http' | 'https' | 'tcp';
-
-/** Linux: sun_path is 108 bytes with the NUL (unix(7)). */
-const LONGEST_SOCKET_PATH = 107;
 
 /** How near an upstream is, as far as its text says. A name has to be looked up. */
 export type Nearness = 'loopback' | 'remote' | 'name';
@@ -104,20 +102,11 @@ export function parseTcpUpstream(text: string): Parsed<ParsedUpstream> {
   return parsed({ ...first.value, name: `${name}-${last}`, target: { ...target, lastPort: last } });
 }
 
-function parseSocket(path: string): Parsed<ParsedUpstream> {
-  if (path.startsWith('//')) return refused('a unix socket has one slash', `write unix:${path.replace(/^\/+/, '/')}`);
-  if (!path.startsWith('/')) return refused('the path of a unix socket is absolute', 'write unix:/run/NAME.sock');
-  if (Buffer.byteLength(path) > LONGEST_SOCKET_PATH) {
-    return refused(`the path of a unix socket is at most ${LONGEST_SOCKET_PATH} bytes long`);
-  }
-  if (path.endsWith('/')) return refused('this is a folder, not a socket');
-  return parsed({
-    name: `unix:${path}`,
-    authority: '',
-    secure: false,
-    target: { kind: 'unix', path },
-    nearness: 'loopback',
-  });
+function parseSocket(text: string): Parsed<ParsedUpstream> {
+  const path = parseSocketPath(text);
+  if (!path.ok) return path;
+  const target = { kind: 'unix', path: path.value } as const;
+  return parsed({ name: `unix:${path.value}`, authority: '', secure: false, target, nearness: 'loopback' });
 }
 
 function parseAuthority(text: string, scheme: Scheme = 'http'): Parsed<ParsedUpstream> {

@@ -21,6 +21,7 @@ import type { InheritedSockets } from './inherited-sockets.js';
 import { http2Server } from './http2.js';
 import { ProxyHeaders } from './proxy-headers.js';
 import { redirectServer } from './redirect.js';
+import { listenAt } from './socket-file.js';
 import { speakTcp } from './tcp.js';
 import type { HttpTerms, Terms } from './terms.js';
 
@@ -177,7 +178,8 @@ export function feedListener(
     connected: (socket, nth) => {
       if (over) {
         socket.on('error', () => undefined);
-        socket.resetAndDestroy();
+        if (listener.bind.path === undefined) socket.resetAndDestroy();
+        else socket.destroy();
         return;
       }
       entrances.connected(socket, nth);
@@ -234,7 +236,7 @@ export async function openFronts(
     for (const front of fronts) front.close();
   };
   const { bind } = listener;
-  const { host, port } = bind;
+  const { host, port, path } = bind;
   const count = listener.type === 'tcp' ? listener.lastPort - port + 1 : 1;
   for (let nth = 0; nth < count; nth += 1) {
     const front = createServer({
@@ -252,7 +254,8 @@ export async function openFronts(
       connected(socket, nth);
     });
     try {
-      await listen(front, bind.socket === null ? { host, port: port + nth } : claimed(inherited, bind, nth));
+      if (path !== undefined) await listenAt(front, path);
+      else await listen(front, bind.socket === null ? { host, port: port + nth } : claimed(inherited, bind, nth));
     } catch (error) {
       close();
       throw error;
@@ -260,7 +263,7 @@ export async function openFronts(
     fronts.push(front);
   }
   return {
-    address: fronts[0]?.address() as AddressInfo,
+    address: path === undefined ? (fronts[0]?.address() as AddressInfo) : { address: path, port: 0, family: 'unix' },
     get listening() {
       return fronts.every((front) => front.listening);
     },
@@ -370,7 +373,7 @@ class Entrance {
   connected(socket: Socket, nth: number): void {
     const { listener } = this;
     const { events, sockets } = this.#shared;
-    const peer = callerAt(socket, null, null);
+    const peer = listener.bind.path === undefined ? callerAt(socket, null, null) : THIS_MACHINE;
     // It has left already, as those do who only look whether we are there.
     if (peer === null) {
       socket.on('error', () => undefined);
@@ -487,7 +490,9 @@ class Entrance {
   #refuse(socket: Socket, reason: DenialReason, peer: string | null, who?: Refused): void {
     this.#shared.events.refused(this.listener.name, reason, peer, who);
     socket.on('error', () => undefined);
-    socket.resetAndDestroy();
+    // Which a unix socket has no way to say.
+    if (this.listener.bind.path === undefined) socket.resetAndDestroy();
+    else socket.destroy();
   }
 
   /** Counts it among those of its address until it is closed. */
@@ -586,6 +591,14 @@ function nthPort({ bind, type }: Listener, { localPort }: Socket): number {
   // Any port that is free is the only one.
   return type !== 'tcp' || bind.port === 0 || localPort === undefined ? 0 : localPort - bind.port;
 }
+
+/** Whoever connects to a unix socket. */
+const THIS_MACHINE: Caller = {
+  address: { family: 4, words: [0, 0, 0xffff, 0x7f000001] },
+  text: '127.0.0.1',
+  certificate: null,
+  proxied: null,
+};
 
 /** Null when the socket has already lost its other end. */
 function callerAt(

@@ -116,7 +116,8 @@ export function digestOfPairs(pairs: readonly CertificatePair[]): string {
   return sha256Hex(JSON.stringify(pairs.map(({ certPem, key }) => [certPem, key.digests()])));
 }
 
-function at({ host, port }: Bind): string {
+function at({ host, port, path }: Bind): string {
+  if (path !== undefined) return `unix:${path}`;
   return `${host.includes(':') ? `[${host}]` : host}:${String(port)}`;
 }
 

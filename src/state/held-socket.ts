@@ -109,7 +109,7 @@ async function listen(socketPath: string): Promise<Server | null> {
 }
 
 /** Takes a socket out of the way that nobody answers. @throws StateInUseError when somebody does */
-async function clearAway(directory: SocketDirectory, name: string, inUse: string): Promise<void> {
+export async function clearAway(directory: SocketDirectory, name: string, inUse: string): Promise<void> {
   if (await answers(directory.path(name))) throw new StateInUseError(inUse);
   const aside = `${name}.${randomBytes(6).toString('hex')}`;
   try {

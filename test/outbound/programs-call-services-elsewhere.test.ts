@@ -1,5 +1,7 @@
 import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
+import { statSync } from 'node:fs';
+import { request as requestHttp } from 'node:http';
 import { after, before, describe, test } from 'node:test';
 import { adminOf, hangUp } from '../reload/reloading-guard.js';
 import { TestAuthority } from '../support/certificates.js';
@@ -7,6 +9,7 @@ import { type Guard, startGuard } from '../support/guard.js';
 import { writeFileIn } from '../support/policy-builder.js';
 import { RawConnection, openWebSocket, request, requestBytes } from '../support/raw-client.js';
 import { type EchoedRequest, respond } from '../support/recording-upstream.js';
+import { TemporaryDirectory } from '../support/temporary-directory.js';
 import { waitUntil } from '../support/wait.js';
 import { FarSide } from './far-side.js';
 
@@ -21,6 +24,8 @@ describe('programs of this machine call services elsewhere', () => {
   let clients: TestAuthority;
   let far: FarSide;
   let guard: Guard;
+  const sockets = new TemporaryDirectory();
+  const socketPath = sockets.file('link.sock');
 
   before(async () => {
     authority = await TestAuthority.create();
@@ -52,6 +57,13 @@ describe('programs of this machine call services elsewhere', () => {
             { name: 'rest', path: '/api/**', methods: 'any', require: 'write' },
           ],
         },
+        socket: {
+          outbound: true,
+          bind: `unix:${socketPath}`,
+          local_identity: { name: 'runner', roles: ['operator'] },
+          upstream: far.url,
+          upstream_tls: { ca: 'far.pem', client_certificate: { cert: 'runner.crt', key: 'runner.key' } },
+        },
       },
       authenticators: {
         other: {
@@ -67,6 +79,7 @@ describe('programs of this machine call services elsewhere', () => {
   after(async () => {
     await guard[Symbol.asyncDispose]();
     await far[Symbol.asyncDispose]();
+    sockets.remove();
   });
 
   const farAuthority = (): string => `localhost:${String(far.port)}`;
@@ -265,6 +278,25 @@ describe('programs of this machine call services elsewhere', () => {
     await far.open();
     assert.equal((await request(link(), { path: '/api/x' })).status, 200);
     assert.equal(await metric(), '1');
+  });
+
+  test('a unix socket is a way out as well, for its owner', async () => {
+    far.upstream.respond = respond.echo();
+    assert.equal(statSync(socketPath).mode & 0o777, 0o600);
+    const ask = (headers: Record<string, string>): Promise<number> =>
+      new Promise((resolve, reject) => {
+        const asked = requestHttp({ socketPath, path: '/anything', headers }, (answer) => {
+          answer.resume().once('end', () => {
+            resolve(answer.statusCode ?? 0);
+          });
+        });
+        asked.once('error', reject);
+        asked.end();
+      });
+    assert.equal(await ask({ Host: 'whatever' }), 200);
+    const before = seen();
+    assert.equal(await ask({ Host: 'localhost', Origin: 'https://evil.example' }), 403);
+    assert.equal(seen(), before);
   });
 
   test('a session of TLS is resumed where a new connection is needed', async () => {

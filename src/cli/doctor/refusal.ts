@@ -45,6 +45,9 @@ export async function lookAtRefusal(
 ): Promise<Finding[]> {
   const check = `refusal ${listener.name}`;
   const at = reachableAt(listener);
+  if (listener.bind.path !== undefined) {
+    return [skipped(check, 'not asked: it is a unix socket of its owner alone', 'try it by hand: curl --unix-socket')];
+  }
   if (at === null) {
     return [skipped(check, 'not asked: its port is chosen at each start', 'give it a port of its own')];
   }
