@@ -968,8 +968,9 @@ async function adminListening(admin: Admin, bind: Bind): Promise<AddressInfo> {
 }
 
 function sameBind(one: Bind | null, other: Bind | null): boolean {
-  return one?.host === other?.host && one?.port === other?.port && one?.socket === other?.socket &&
-    one?.path === other?.path;
+  return (
+    one?.host === other?.host && one?.port === other?.port && one?.socket === other?.socket && one?.path === other?.path
+  );
 }
 
 function inheritedLast(listeners: readonly Listener[]): readonly Listener[] {
