@@ -24,6 +24,7 @@ export const HOUSE = {
     ['exchange.ts'],
     ['proxy'],
     ['state'],
+    ['acme'],
     ['observe'],
     ['server'],
     ['demo'],

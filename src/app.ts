@@ -1,5 +1,8 @@
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
+import type { SecureContext } from 'node:tls';
+import type { AcmeCertificates, HostState } from './acme/certificates.js';
+import { PendingChallenges } from './acme/pending-challenges.js';
 import { DENIALS } from './denial.js';
 import type { Clock, ExchangeSink } from './exchange.js';
 import { decideAgain } from './gate/decide-again.js';
@@ -21,7 +24,15 @@ import { AccessRecorder } from './observe/record.js';
 import { type Redactor, constant } from './observe/redact.js';
 import { authorityDigest } from './policy/client-authority.js';
 import type { Issue, IssueCode } from './policy/issue.js';
-import type { Bind, JwtAuthenticator, Listener, Policy } from './policy/policy.js';
+import type {
+  Bind,
+  CertificatePair,
+  HttpListener,
+  JwtAuthenticator,
+  Listener,
+  Policy,
+  TcpListener,
+} from './policy/policy.js';
 import { exitCodeFor } from './policy/render-issues.js';
 import type { FilesRead } from './secret/files.js';
 import { Upstreams } from './proxy/upstream.js';
@@ -244,7 +255,8 @@ interface ListenerTls {
   readonly contexts: SniContexts;
   /** The same for all that shows and asks for the same. */
   readonly digest: string;
-  readonly notAfter: Date;
+  /** Null: there is none yet, and an authority is asked. */
+  readonly notAfter: Date | null;
 }
 
 /** What belongs to the process, and is opened once. */
@@ -285,6 +297,8 @@ class Parts {
       });
     },
   });
+  readonly #challenges = new PendingChallenges();
+  #acme: AcmeCertificates | null = null;
   readonly #basic = new BasicProver(this.#passwords.check);
   draining = false;
   connections = 0;
@@ -324,6 +338,7 @@ class Parts {
   async start(): Promise<void> {
     const { policy, log, redactor } = this.settings;
     // Everything that can be wrong is found before the first address is listened on.
+    await this.#readIssued(policy);
     const tls = await this.#tlsOf(policy, null);
     const state = await State.open(policy, log, {
       noteAccess: async ({ how, by }) => {
@@ -408,6 +423,7 @@ class Parts {
     }
     this.#watchFiles(await this.#fileWatchOf(policy, this.settings.files));
     this.#started = true;
+    this.#careForCertificates(policy);
   }
 
   /** The one that there is, where there is one; another that is not started yet; null where none is wanted. */
@@ -489,6 +505,7 @@ class Parts {
       sessionPages: new SessionPages(sessions, provers, revocations, this.denials),
       denials: this.denials,
       witness: audit?.evidence ?? null,
+      ...(policy.acme === null ? {} : { http01: (host, path) => this.#challenges.http(host, path) }),
       draining: () => this.draining,
       broke: (error, requestId) => {
         log.error('request.broke', 'a request failed inside guardbee', {
@@ -582,6 +599,7 @@ class Parts {
     const { policy } = read;
     const fixed = notReloadable(old.policy, read);
     if (fixed.length > 0) throw new ReloadError(exitCodeFor(fixed), fixed);
+    await this.#readIssued(policy);
     const tls = await this.#tlsOf(policy, old);
     const rings = await sessionRings(policy);
     const prepared = await lasting.state.prepare(policy, lasting.owners);
@@ -623,6 +641,9 @@ class Parts {
     this.metrics.policyInstalled(policy);
     this.upstreams.policyInstalled(policy.upstreams);
     this.#showCertificates();
+    this.#careForCertificates(policy);
+    // One may have come while the policy was made ready.
+    this.#exchangeCertificates();
     lasting.audit?.policyExchanged(policy.version);
     this.settings.log.level = policy.log.level;
     for (const [name, source] of old.jwks) if (next.jwks.get(name) !== source) source.stop();
@@ -677,6 +698,7 @@ class Parts {
     this.#watchFiles(null);
     this.#watch?.stop();
     for (const source of this.#inForce?.jwks.values() ?? []) source.stop();
+    await this.#acme?.stop();
     for (const open of this.all) open.destroy();
     await Promise.all(this.all.map((open) => open.ended));
     this.#underway?.stop();
@@ -722,32 +744,97 @@ class Parts {
     const all = new Map<string, ListenerTls>();
     for (const listener of policy.listeners) {
       if (listener.type === 'redirect' || listener.tls === null) continue;
-      const { tls, name, clientCertificates } = listener;
+      const { tls, name } = listener;
       const pairs =
         tls.kind === 'files'
           ? tls.certificates
-          : await ensureSelfSigned(join(policy.stateDir, 'tls', name), tls.names).then((made) => [
-              { certFile: made.certFile, keyFile: made.keyFile, certPem: made.certPem, key: made.keyPem },
-            ]);
-      const judge = clientCertificates === null ? '' : authorityDigest(clientCertificates.authority);
-      const digest = `${digestOfPairs(pairs)} ${judge}`;
-      const known = before?.tls.get(name);
-      if (known?.digest === digest) {
-        all.set(name, known);
-        continue;
-      }
-      const contexts = createSniContexts(pairs, contextOptions(listener));
-      const ends = pairs.map((pair) => describeCertificate(pair.certPem).notAfter.getTime());
-      all.set(name, { contexts, digest, notAfter: new Date(Math.min(...ends)) });
+          : tls.kind === 'acme'
+            ? this.#issuedTo(tls.hosts)
+            : await ensureSelfSigned(join(policy.stateDir, 'tls', name), tls.names).then((made) => [
+                { certFile: made.certFile, keyFile: made.keyFile, certPem: made.certPem, key: made.keyPem },
+              ]);
+      all.set(name, this.#contextsOf(listener, pairs, before?.tls.get(name)));
     }
     if (before === null) this.#showCertificates(all);
     return all;
   }
 
+  /** @param known of the same listener before; the same again where nothing has changed */
+  #contextsOf(
+    listener: HttpListener | TcpListener,
+    pairs: readonly CertificatePair[],
+    known: ListenerTls | undefined,
+  ): ListenerTls {
+    const { tls, clientCertificates } = listener;
+    const missing = tls?.kind === 'acme' ? tls.hosts.filter((host) => this.#acme?.pairOf(host) == null) : null;
+    const judge = clientCertificates === null ? '' : authorityDigest(clientCertificates.authority);
+    const digest = `${digestOfPairs(pairs)} ${judge} ${missing?.join(' ') ?? ''}`;
+    if (known?.digest === digest) return known;
+    const challenged = (servername: string): SecureContext | null => this.#challenges.tls(servername);
+    const awaited = missing === null ? null : { missing, challenged };
+    const contexts = createSniContexts(pairs, contextOptions(listener), awaited);
+    const ends = pairs.map((pair) => describeCertificate(pair.certPem).notAfter.getTime());
+    return { contexts, digest, notAfter: ends.length === 0 ? null : new Date(Math.min(...ends)) };
+  }
+
+  #issuedTo(hosts: readonly string[]): CertificatePair[] {
+    return hosts.flatMap((host) => this.#acme?.pairOf(host) ?? []);
+  }
+
+  /** What an authority issued at an earlier time. Nobody is asked anything. @throws CertificateError, StateError */
+  async #readIssued(policy: Policy): Promise<void> {
+    if (policy.acme === null) return;
+    const { log } = this.settings;
+    const { AcmeCertificates, AcmeFileError } = await import('./acme/certificates.js');
+    this.#acme ??= new AcmeCertificates(policy.stateDir, this.#challenges, {
+      notice: ({ level, event, message, host }) => {
+        log[level](event, message, { 'guardbee.host': constant(host) });
+      },
+      exchanged: () => {
+        this.#exchangeCertificates();
+      },
+      broke: (error) => {
+        log.error('acme.broke', 'an order failed inside guardbee', log.errorFields(error));
+      },
+    });
+    try {
+      await this.#acme.read(acmeHosts(policy));
+    } catch (error) {
+      throw error instanceof AcmeFileError ? new CertificateError('key_too_open', error.message) : error;
+    }
+  }
+
+  #careForCertificates(policy: Policy): void {
+    this.#acme?.install(policy.acme, acmeHosts(policy));
+    if (policy.acme !== null) this.metrics.watchAcme(() => this.#acme?.states() ?? []);
+  }
+
+  /** New handshakes get what was issued since; nothing else changes. */
+  #exchangeCertificates(): void {
+    const inForce = this.#inForce;
+    if (inForce === null || this.draining) return;
+    const all = new Map(inForce.tls);
+    for (const open of this.open) {
+      const { listener } = open;
+      if (listener.type === 'redirect' || listener.tls?.kind !== 'acme') continue;
+      const known = all.get(listener.name);
+      const made = this.#contextsOf(listener, this.#issuedTo(listener.tls.hosts), known);
+      if (made === known) continue;
+      all.set(listener.name, made);
+      open.swap(listener, made.contexts, inForce.around, inForce.policy.drainMs);
+    }
+    this.#inForce = { ...inForce, tls: all };
+    this.#showCertificates();
+  }
+
   #showCertificates(tls: InForce['tls'] = this.#inForce?.tls ?? new Map()): void {
     const { log } = this.settings;
-    this.metrics.certificates([...tls].map(([name, { notAfter }]) => [name, notAfter]));
-    for (const [name, { notAfter }] of tls) {
+    this.metrics.certificates(
+      [...tls].flatMap(([name, { notAfter }]) => (notAfter === null ? [] : [[name, notAfter]])),
+    );
+    for (const [name, { notAfter, contexts }] of tls) {
+      // Those of an authority are renewed, and it is said where they are not.
+      if (notAfter === null || contexts.challenged !== null) continue;
       const days = Math.floor((notAfter.getTime() - Date.now()) / 86_400_000);
       if (days >= 30) continue;
       log.warn('certificate.expiring', `the certificate of listener "${name}" expires in ${String(days)} days`, {
@@ -907,7 +994,9 @@ class Parts {
     const unknown = (this.#watch?.current ?? []).filter((one) => one.state === 'unknown');
     const accepted = this.policy.upstreamExposure.mode !== 'refuse';
     const kept = this.#state?.readiness() ?? [];
-    const expired = [...(this.#inForce?.tls ?? [])].filter(([, { notAfter }]) => notAfter.getTime() <= Date.now());
+    const expired = [...(this.#inForce?.tls ?? [])].filter(
+      ([, { notAfter }]) => notAfter !== null && notAfter.getTime() <= Date.now(),
+    );
     return {
       checks: [
         this.#policyCheck(),
@@ -931,6 +1020,7 @@ class Parts {
           status: expired.length > 0 ? 'failed' : 'ok',
           detail: constant(expired.length > 0 ? `expired: ${expired.map(([name]) => name).join(', ')}` : 'valid'),
         },
+        ...(this.policy.acme === null ? [] : [this.#acmeCheck(this.#acme?.states() ?? [])]),
         ...kept,
         ...(this.#audit === null ? [] : [this.#audit.readiness()]),
         ...[...(this.#inForce?.jwks ?? [])].map(([name, { state }]) => keysCheck(name, state)),
@@ -940,6 +1030,23 @@ class Parts {
           detail: constant(this.draining ? 'shutting down' : 'no'),
         },
       ],
+    };
+  }
+
+  /** A host that cannot be served is a failure; one whose renewal fails is said, and served until its certificate ends. */
+  #acmeCheck(states: readonly HostState[]): ReadinessCheck {
+    const { redactor } = this.settings;
+    const without = states.filter(({ notAfterMs }) => notAfterMs === null || notAfterMs <= Date.now());
+    const failing = states.filter(({ failure }) => failure !== null);
+    const told = without.length > 0 ? without : failing;
+    if (told.length === 0) return { name: 'acme', status: 'ok', detail: constant('every host has its certificate') };
+    const detail = told
+      .map(({ host, failure }) => `${host}: ${failure ?? 'its certificate is being ordered'}`)
+      .join('; ');
+    return {
+      name: 'acme',
+      status: without.length > 0 ? 'failed' : 'unknown',
+      detail: redactor.redactText(`${without.length > 0 ? 'without a certificate' : 'not renewed'}: ${detail}`, 512),
     };
   }
 
@@ -957,6 +1064,12 @@ class Parts {
           ),
         };
   }
+}
+
+/** Each once, in the order of the listeners. */
+function acmeHosts({ listeners }: Policy): string[] {
+  const hosts = listeners.flatMap((one) => (one.type !== 'redirect' && one.tls?.kind === 'acme' ? one.tls.hosts : []));
+  return [...new Set(hosts)];
 }
 
 async function adminListening(admin: Admin, bind: Bind): Promise<AddressInfo> {

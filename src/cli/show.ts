@@ -447,6 +447,7 @@ function upstreamText(upstream: Upstream): string {
 }
 
 function tls(settings: TlsSettings): Shown {
+  if (settings.kind === 'acme') return { acme: { hosts: settings.hosts } };
   if (settings.kind === 'self_signed') return { self_signed: { names: settings.names } };
   const pairs = settings.certificates.map(({ certFile, keyFile }) => ({ cert: certFile, key: keyFile }));
   const [only] = pairs;

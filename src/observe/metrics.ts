@@ -11,6 +11,7 @@ import type { ExchangeRecord, Outcome } from '../exchange-record.js';
 import type { FailureReason } from '../failure.js';
 import type { Policy, Route } from '../policy/policy.js';
 import { DurationHistogram, DurationSeries } from './duration-histogram.js';
+import { type AcmeFigures, registerAcme } from './acme-metrics.js';
 import { type AuditFigures, auditDurations, registerAudit } from './audit/audit-metrics.js';
 import { METHODS } from './method.js';
 import type { ReadinessReport } from './readiness.js';
@@ -165,6 +166,7 @@ export class Metrics {
   /** Null: nothing is shared. */
   #sharedLimitsUp: () => boolean | null = () => null;
   #jwks: () => readonly JwksFigures[] = () => [];
+  #acme: () => readonly AcmeFigures[] = () => [];
   #heldBodies: () => number = () => 0;
   /** Null: no second policy is tried. */
   #shadow: ShadowFigures | null = null;
@@ -286,6 +288,11 @@ export class Metrics {
     this.#reloads[ok ? 'ok' : 'failed']++;
     this.#lastReloadOk = ok;
     if (ok) this.#loadedAtSeconds = atMs / 1000;
+  }
+
+  /** @param read asked at every scrape */
+  watchAcme(read: () => readonly AcmeFigures[]): void {
+    this.#acme = read;
   }
 
   /** @param read asked at every scrape */
@@ -506,6 +513,7 @@ export class Metrics {
         }
       },
     );
+    registerAcme(into, () => this.#acme());
     into.gauge(
       'revocation_store_up',
       '1 if the store of revocations can be asked and has lost nothing, 0 if not.',

@@ -6,6 +6,8 @@ export type ReadinessCheckName =
   | 'listeners'
   | 'upstream_exposure'
   | 'certificates'
+  /** Certificates that an authority issues. */
+  | 'acme'
   | 'revocations'
   /** Those that are counted in Redis. */
   | 'limits'

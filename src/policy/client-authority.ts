@@ -149,7 +149,7 @@ export interface AuthorityProblem {
 }
 
 /** Whose certificates an authority is asked about. */
-export type VouchesFor = 'clients' | 'collector' | 'upstream';
+export type VouchesFor = 'clients' | 'collector' | 'upstream' | 'acme';
 
 export interface AuthorityVerdict {
   /** Null where TLS could not use it. */
@@ -228,6 +228,7 @@ const WHOSE: Readonly<Record<VouchesFor, string>> = {
   clients: 'name the certificate of the authority that issued those of the nodes; a single node is pinned with spki',
   collector: 'name the certificate of the authority that issued that of the collector',
   upstream: 'name the certificate of the authority that issued that of the upstream',
+  acme: 'name the certificate of the authority that issued that of the ACME server',
 };
 
 function isSelfSigned(certificate: X509Certificate): boolean {

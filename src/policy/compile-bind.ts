@@ -3,6 +3,7 @@ import { CidrSet } from '../net/cidr-set.js';
 import type { CidrRange } from '../net/cidr.js';
 import { formatBind } from './bind.js';
 import type { ParsedBind } from './bind.js';
+import { compileAcmeHosts } from './compile-acme.js';
 import type { Draft } from './draft.js';
 import type { Findings } from './findings.js';
 import type { Material } from './material.js';
@@ -47,8 +48,16 @@ export function rangesOrNull(ranges: readonly CidrRange[] | undefined): CidrSet 
   return ranges === undefined ? null : new CidrSet(ranges);
 }
 
-export function compileTls(tls: TlsEntry | undefined, node: Draft | null, material: Material): TlsSettings | null {
+/** @param hosts of the listener; undefined: it has none */
+export function compileTls(
+  tls: TlsEntry | undefined,
+  hosts: readonly string[] | undefined,
+  listener: Draft,
+  { material, findings }: { readonly material: Material; readonly findings: Findings },
+): TlsSettings | null {
+  const node = listener.get('tls');
   if (tls === undefined || node === null) return null;
+  if ('acme' in tls) return { kind: 'acme', hosts: compileAcmeHosts(tls.acme, hosts, listener, findings) };
   if ('self_signed' in tls) return { kind: 'self_signed', names: [...new Set(tls.self_signed.names)] };
   const nodes = 'cert' in tls ? [node] : (node.get('certificates')?.items ?? []);
   return { kind: 'files', certificates: nodes.flatMap((one) => material.certificates.get(one) ?? []) };

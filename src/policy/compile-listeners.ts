@@ -241,7 +241,7 @@ class ListenerCompilation {
       hosts: entry.hosts === undefined ? null : new Set(entry.hosts),
       local: local?.local ?? null,
       outbound: this.#outbound !== null,
-      tls: compileTls(entry.tls, node.get('tls'), this.#context.material),
+      tls: compileTls(entry.tls, entry.hosts, node, this.#context),
       allowFrom: rangesOrNull(entry.allow_from),
       trustedProxies: new CidrSet(entry.trusted_proxies ?? []),
       proxyProtocol: compileProxyProtocol(entry, node, this.#findings),

@@ -36,7 +36,7 @@ export function compileTcp(
   context: Context,
   upstreams: CompiledUpstreams,
 ): TcpListener {
-  const { findings, material } = context;
+  const { findings } = context;
   const lastPort = entry.bind.lastPort ?? entry.bind.port;
   checkPorts(entry, node, findings);
   const authenticator = compileAuthenticator(name, entry, node, context);
@@ -53,7 +53,7 @@ export function compileTcp(
     position: node.origin.keyAt,
     bind: compileBind(entry.bind, node.get('bind'), entry.socket),
     lastPort,
-    tls: compileTls(entry.tls, node.get('tls'), material),
+    tls: compileTls(entry.tls, undefined, node, context),
     allowFrom: rangesOrNull(entry.allow_from),
     from: rangesOrNull(entry.from),
     trustedProxies: new CidrSet(entry.trusted_proxies ?? []),

@@ -4,6 +4,7 @@
  */
 import * as path from 'node:path';
 import { formatBind } from './bind.js';
+import { compileAcme } from './compile-acme.js';
 import { compileAudit } from './compile-audit.js';
 import { compileAuthenticators } from './compile-authenticators.js';
 import { compileBind, findDuplicateBinds } from './compile-bind.js';
@@ -74,6 +75,7 @@ export function compile(validated: Validated<PolicyFile>, surroundings: Surround
   warnUnheldRoles(tree, names, held, findings);
   const redis = compileRedis(file, tree, material, findings);
   checkRevocation(tree, authenticators.byName, findings);
+  const acme = compileAcme(file, tree, listeners, material, findings);
   const tests = compileTests(file, tree, listeners, names, findings);
 
   const stateDir = file.state?.dir === undefined ? surroundings.stateDir : path.resolve(baseDir, file.state.dir);
@@ -95,6 +97,7 @@ export function compile(validated: Validated<PolicyFile>, surroundings: Surround
       file: file.log?.file === undefined ? null : path.resolve(baseDir, file.log.file),
       format: file.log?.format ?? 'auto',
     },
+    acme,
     audit: compileAudit(file.audit, tree.get('audit'), { baseDir, stateDir, material, findings }),
     admin: file.admin === undefined ? null : compileBind(file.admin.bind, tree.at(['admin', 'bind'])),
     drainMs: file.drain ?? 30_000,

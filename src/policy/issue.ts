@@ -108,6 +108,8 @@ export const ISSUES = Object.freeze({
   revocation_list_stale: 'policy',
   gateway_unknown: 'policy',
   url_hosts_open: 'policy',
+  acme_unused: 'policy',
+  acme_unreachable: 'policy',
 }) satisfies Record<string, IssueClass>;
 
 export type IssueCode = keyof typeof ISSUES;

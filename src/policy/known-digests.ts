@@ -16,5 +16,6 @@ export function knownDigests(policy: Policy): ReadonlySet<string> {
   }
   for (const digest of policy.audit?.deliver?.token?.digests() ?? []) known.add(digest);
   for (const digest of policy.redis?.url.digests() ?? []) known.add(digest);
+  for (const digest of policy.acme?.externalAccount?.key.digests() ?? []) known.add(digest);
   return known;
 }

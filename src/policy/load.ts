@@ -10,7 +10,7 @@ import { sha256Hex } from '../secret/digest.js';
 import { Secret } from '../secret/secret.js';
 import { judgeCertificatePair } from './certificate-pair.js';
 import { judgeClientAuthority } from './client-authority.js';
-import type { ClientAuthority } from './client-authority.js';
+import type { ClientAuthority, VouchesFor } from './client-authority.js';
 import { compile } from './compile.js';
 import { LARGEST_DOCUMENT, parseDocument, wholeFile } from './document.js';
 import type { Draft } from './draft.js';
@@ -437,12 +437,7 @@ class Gathering {
 
   async #readClientAuthority(one: Extract<Reference, { kind: 'client_authority' }>): Promise<ClientAuthority | null> {
     const { node, ca, crl, vouchesFor } = one;
-    // Whoever may write to them says that.
-    const gets = {
-      clients: 'who gets in',
-      collector: 'who is given the records',
-      upstream: 'who is given the requests',
-    }[vouchesFor];
+    const gets = GETS[vouchesFor];
     const read = (file: string): ReturnType<Outside['file']> =>
       this.#outside.file(this.#resolve(file), 'trusted', LARGEST_SECRET, this.#reader);
     const [caRead, crlRead] = await Promise.all([read(ca), crl === null ? null : read(crl)]);
@@ -622,6 +617,14 @@ class Gathering {
 function referredFile(reference: SecretReference): string {
   return 'file' in reference ? reference.file : '';
 }
+
+/** What whoever may write to the file of an authority decides. */
+const GETS = Object.freeze({
+  clients: 'who gets in',
+  collector: 'who is given the records',
+  upstream: 'who is given the requests',
+  acme: 'who gives out the certificates',
+} as const satisfies Record<VouchesFor, string>);
 
 const MINT = '"guardbee token new" makes one';
 

@@ -1,5 +1,5 @@
 /** What a policy names and does not hold: found here, read by `load.ts`, put in its place by `compile.ts`. */
-import type { ClientAuthority } from './client-authority.js';
+import type { ClientAuthority, VouchesFor } from './client-authority.js';
 import type { Draft } from './draft.js';
 import type { Htpasswd } from './htpasswd.js';
 import type { CertificatePair } from './policy.js';
@@ -11,6 +11,7 @@ import type {
   TokensFile,
   UpstreamAuthEntry,
 } from './schema.js';
+import type { AcmeEntry } from './schema-acme.js';
 import type { DeliveryEntry } from './schema-audit.js';
 import type { JwtEntry } from './schema-jwt.js';
 import type { UpstreamTlsEntry } from './schema-outbound.js';
@@ -35,13 +36,13 @@ export type Reference =
   /** A token of callers: only its digest is kept. */
   | { readonly kind: 'token'; readonly node: Draft; readonly reference: SecretReference }
   | { readonly kind: 'host'; readonly node: Draft; readonly host: string }
-  /** The node is that of the authenticator, of the collector, or of `upstream_tls`. */
+  /** The node is that of the authenticator, of the collector, of `upstream_tls`, or of `acme`. */
   | {
       readonly kind: 'client_authority';
       readonly node: Draft;
       readonly ca: string;
       readonly crl: string | null;
-      readonly vouchesFor: 'clients' | 'collector' | 'upstream';
+      readonly vouchesFor: VouchesFor;
     }
   | { readonly kind: 'gateways' };
 
@@ -110,6 +111,7 @@ export function references(validated: Validated<PolicyFile>): Reference[] {
   const urlNode = tree.at(['state', 'redis', 'url']);
   const url = value.state?.redis?.url;
   if (url !== undefined && urlNode !== null) found.push({ kind: 'secret', node: urlNode, reference: url });
+  acmeReferences(value.acme, tree.get('acme'), found);
   deliveryReferences(value.audit?.deliver, tree.at(['audit', 'deliver']), found);
   for (const [name, authenticator] of Object.entries(value.authenticators ?? {})) {
     const node = tree.at(['authenticators', name]);
@@ -155,7 +157,7 @@ function keyReferences(entry: JwtEntry, node: Draft | null, found: Reference[]):
 }
 
 function tlsReferences(tls: TlsEntry | undefined, node: Draft | null, found: Reference[]): void {
-  if (tls === undefined || node === null || 'self_signed' in tls) return;
+  if (tls === undefined || node === null || 'self_signed' in tls || 'acme' in tls) return;
   if ('cert' in tls) {
     found.push({ kind: 'certificate', node, cert: tls.cert, key: tls.key, shownTo: 'clients' });
     return;
@@ -175,6 +177,14 @@ function outboundReferences(entry: UpstreamTlsEntry | undefined, node: Draft | n
     found.push({ kind: 'certificate', node: pairNode, cert: pair.cert, key: pair.key, shownTo: 'upstream' });
   }
   if (ca !== undefined) found.push({ kind: 'client_authority', node, ca, crl: null, vouchesFor: 'upstream' });
+}
+
+function acmeReferences(entry: AcmeEntry | undefined, node: Draft | null, found: Reference[]): void {
+  if (entry === undefined || node === null) return;
+  const { external_account: account, ca } = entry;
+  const keyNode = node.at(['external_account', 'key']);
+  if (account !== undefined && keyNode !== null) found.push({ kind: 'secret', node: keyNode, reference: account.key });
+  if (ca !== undefined) found.push({ kind: 'client_authority', node, ca, crl: null, vouchesFor: 'acme' });
 }
 
 function deliveryReferences(entry: DeliveryEntry | undefined, node: Draft | null, found: Reference[]): void {

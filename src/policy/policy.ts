@@ -34,6 +34,8 @@ export interface Policy {
   /** Null: this process shares with nobody. */
   readonly redis: RedisSettings | null;
   readonly log: LogSettings;
+  /** Null: no listener gets its certificates over ACME. */
+  readonly acme: AcmeSettings | null;
   /** Null: no audit trail is written. */
   readonly audit: AuditSettings | null;
   readonly admin: Bind | null;
@@ -265,7 +267,30 @@ export type TlsSettings =
       readonly kind: 'self_signed';
       /** Names and addresses for the certificate; made under `stateDir` when absent. Never empty. */
       readonly names: readonly string[];
+    }
+  | {
+      readonly kind: 'acme';
+      /** Lower case; a certificate for each. The first answers who names no server, once all have theirs. Never empty. */
+      readonly hosts: readonly string[];
     };
+
+/** In the order in which they are tried. */
+export const ACME_CHALLENGES = ['tls-alpn-01', 'http-01'] as const;
+export type AcmeChallenge = (typeof ACME_CHALLENGES)[number];
+
+/** The authority that certificates are ordered of (RFC 8555). */
+export interface AcmeSettings {
+  /** https. */
+  readonly directory: string;
+  /** Whom it may write to. */
+  readonly email: string | null;
+  /** Those that a listener answers. Never empty. */
+  readonly challenges: readonly AcmeChallenge[];
+  /** Who vouches for it. Null: the authorities that Node comes with. */
+  readonly authority: ClientAuthority | null;
+  /** The key is base64url. */
+  readonly externalAccount: { readonly keyId: string; readonly key: Secret } | null;
+}
 
 export interface CertificatePair {
   /** Absolute paths. */

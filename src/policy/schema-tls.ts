@@ -1,10 +1,12 @@
 /** What may stand under `tls:` of a listener. */
 import { z } from 'zod';
-import { filePath, hostName, list, map } from './schema-scalars.js';
+import { filePath, hostName, list, map, yes } from './schema-scalars.js';
 
 const certificateFiles = { cert: filePath, key: filePath };
 const TLS_FORM =
-  '{ cert: FILE, key: FILE }, { certificates: [{ cert: FILE, key: FILE }] } or { self_signed: { names: [NAME] } }';
+  '{ cert: FILE, key: FILE }, { certificates: [{ cert: FILE, key: FILE }] }, { acme: true } or { self_signed: { names: [NAME] } }';
+const ACME_FORM = 'true, or a map such as { hosts: [queen.example.com] }';
+const acme = z.union([yes, map(ACME_FORM, { hosts: list(hostName, 'host names') })], { error: ACME_FORM });
 export const tls = z
   .union(
     [
@@ -15,9 +17,15 @@ export const tls = z
       map(TLS_FORM, {
         self_signed: map('a map such as { names: [queen.lan] }', { names: list(hostName, 'host names and addresses') }),
       }),
+      map(TLS_FORM, { acme }),
     ],
     { error: TLS_FORM },
   )
-  .meta({ id: 'tls', description: 'Certificate files, several picked by SNI, or a self-signed certificate' });
+  .meta({
+    id: 'tls',
+    description:
+      'Certificate files, several picked by SNI, certificates that an ACME authority issues for the hosts, or a self-signed certificate',
+  });
 
 export type TlsEntry = z.output<typeof tls>;
+export type AcmeTlsEntry = z.output<typeof acme>;

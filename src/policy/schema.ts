@@ -36,6 +36,7 @@ import {
   yes,
 } from './schema-scalars.js';
 
+import { acme } from './schema-acme.js';
 import { audit, auditedAs } from './schema-audit.js';
 import { body } from './schema-body.js';
 import { checkHeaders, checkPath, checkQuery } from './schema-checks.js';
@@ -255,6 +256,7 @@ export const policySchema = map('a map with version and listeners', {
     file: filePath.optional(),
     format: z.enum(['auto', 'json', 'text'], { error: 'auto, json or text' }).optional(),
   }).optional(),
+  acme: acme.optional(),
   audit: audit.optional(),
   admin: map('a map such as { bind: 127.0.0.1:9180 }', { bind }).optional(),
   drain: duration.optional(),

@@ -65,7 +65,7 @@ export function issueAt(
 }
 
 /** Keys of features that this version does not have, so that nobody hunts for a misspelling. */
-const LATER_KEYS: ReadonlySet<string> = new Set(['acme', 'dns', 'hsts']);
+const LATER_KEYS: ReadonlySet<string> = new Set(['dns', 'hsts']);
 
 /**
  * What stands in for a required value that is broken or missing, so that the entry around it is still looked at.
@@ -229,7 +229,9 @@ class Reading {
     const value = node.plain();
     const sameType = values.some((one) => typeof one === typeof value);
     let hint: string | undefined;
-    if (value === false && values.includes(true)) hint = 'leave the key out';
+    if (node.origin.path.at(-1) === 'terms_agreed')
+      hint = 'read the terms of service of the authority, then write true';
+    else if (value === false && values.includes(true)) hint = 'leave the key out';
     else if (typeof value === 'string' && isShowable(value)) {
       const meant = didYouMean(
         value,

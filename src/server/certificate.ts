@@ -152,6 +152,18 @@ export interface SniContexts {
    * RFC 9525 §6.3), else the default. In any case of letters; of several pairs with one name the first.
    */
   select(servername: string): SecureContext;
+  /** What an authority is shown that looks whether a name is ours. Null: no authority is asked here. */
+  readonly challenged: Challenged | null;
+}
+
+/** The context for the one handshake that answers it; null: nobody looks for this name. */
+export type Challenged = (servername: string) => SecureContext | null;
+
+/** Names whose certificates an authority issues, one after the other. */
+export interface Awaited {
+  /** Lower case; names that there is no certificate for yet. */
+  readonly missing: readonly string[];
+  readonly challenged: Challenged;
 }
 
 /**
@@ -160,11 +172,14 @@ export interface SniContexts {
  * @param pairs the first is the default
  * @param tlsOptions for every context; TLS 1.2 is the least unless it says otherwise
  * @throws CertificateError `bad_certificate`, `bad_key`, `key_encrypted`, `key_mismatch` or `unusable`, naming the file
- * @throws TypeError when there is no pair
+ * @param awaited null: there are all that there will be. Else handshakes fail for a name that has none yet: with the
+ *   certificate of another name they would fail as well, and teach somebody to pass over it
+ * @throws TypeError when there is no pair, and none is awaited
  */
 export function createSniContexts(
   pairs: readonly CertificatePair[],
   tlsOptions: SecureContextOptions = {},
+  awaited: Awaited | null = null,
 ): SniContexts {
   const byName = new Map<string, SecureContext>();
   const contexts = pairs.map((pair) => {
@@ -173,13 +188,24 @@ export function createSniContexts(
     return context;
   });
   const [defaultPair] = pairs;
-  const [defaultContext] = contexts;
-  if (defaultPair === undefined || defaultContext === undefined) throw new TypeError('no certificate given');
+  const certified = contexts[0];
+  if (certified === undefined && awaited === null) throw new TypeError('no certificate given');
+  // Without a certificate OpenSSL ends the handshake by itself, with the alert handshake_failure.
+  const none = createSecureContext(bareOptions(tlsOptions));
+  const defaultContext = certified ?? none;
+  const missing = new Set(awaited?.missing ?? []);
+  const challenged = awaited?.challenged ?? null;
   return {
     defaultContext,
-    defaultOptions: () => optionsOf(defaultPair, tlsOptions),
+    // A context without a certificate takes none away that the server itself has: as long as a name has none, the
+    // server has none either, and clients that name no server wait with those that name this one.
+    defaultOptions: () =>
+      defaultPair === undefined || missing.size > 0 ? bareOptions(tlsOptions) : optionsOf(defaultPair, tlsOptions),
+    challenged,
     select(servername) {
       const name = servername.toLowerCase().replace(/\.$/u, '');
+      // TLS 1.2 picks a certificate before the protocol: the handshake of an authority must come as far as that.
+      if (missing.has(name)) return challenged?.(name) ?? none;
       const dot = name.indexOf('.');
       const wildcard = dot > 0 ? byName.get(`*${name.slice(dot)}`) : undefined;
       return byName.get(name) ?? wildcard ?? defaultContext;
@@ -187,8 +213,12 @@ export function createSniContexts(
   };
 }
 
+function bareOptions(tlsOptions: SecureContextOptions): SecureContextOptions {
+  return { minVersion: 'TLSv1.2', ...tlsOptions };
+}
+
 function optionsOf(pair: CertificatePair, tlsOptions: SecureContextOptions): SecureContextOptions {
-  return { minVersion: 'TLSv1.2', ...tlsOptions, cert: pair.certPem, key: pair.key.reveal() };
+  return { ...bareOptions(tlsOptions), cert: pair.certPem, key: pair.key.reveal() };
 }
 
 function contextOf(

@@ -33,6 +33,8 @@ export interface Surroundings {
   readonly sessionPages?: SessionPages;
   /** Decides everything a second time, to no effect; left out where nothing is tried. */
   readonly shadow?: Pick<Shadow, 'heard' | 'settled'>;
+  /** What an ACME authority is answered that asks for this path of a host; left out where none is asked anything. */
+  readonly http01?: (host: string, path: string) => string | null;
   /** Records what is about to be done; null where nobody wants it recorded. */
   readonly witness: Witness | null;
   /** Answers those that are refused, some of them late. */

@@ -3,7 +3,14 @@ import { once } from 'node:events';
 import type { ServerHttp2Session } from 'node:http2';
 import { type AddressInfo, type Server, type Socket, createServer } from 'node:net';
 import type { Duplex } from 'node:stream';
-import { type SecureContextOptions, type TLSSocket, type TlsOptions, createServer as createTlsServer } from 'node:tls';
+import {
+  type SecureContext,
+  type SecureContextOptions,
+  type TLSSocket,
+  type TlsOptions,
+  createServer as createTlsServer,
+} from 'node:tls';
+import { ACME_TLS_PROTOCOL } from '../acme/pending-challenges.js';
 import type { DenialReason } from '../denial.js';
 import { peerAllowed } from '../gate/admit.js';
 import { formatAddress, parsePeerAddress } from '../net/address.js';
@@ -11,7 +18,7 @@ import type { ProxiedConnection } from '../net/proxy-protocol.js';
 import { isVouchedFor } from '../identity/mtls.js';
 import { authorityDigest } from '../policy/client-authority.js';
 import type { Bind, HttpListener, Listener, RedirectListener, TcpListener } from '../policy/policy.js';
-import type { SniContexts } from './certificate.js';
+import type { Challenged, SniContexts } from './certificate.js';
 import { clientCertificateOptions, readClientCertificate } from './client-certificate.js';
 import type { Caller, ClientCertificate } from '../identity/caller.js';
 import { ConnectionsPerAddress } from './connections-per-address.js';
@@ -551,6 +558,11 @@ class Entrance {
     const secure = secureServer(listener, this.#tls, events);
     // The listener that the handshake began with: by its authorities was it judged.
     secure.on('secureConnection', (socket) => {
+      // It has seen what it came for, and sends nothing else (RFC 8737 §4).
+      if (proving.has(socket)) {
+        socket.end();
+        return;
+      }
       const certificate = certificateOf(socket, listener, events);
       const caller = callerAt(socket, certificate, this.#headers?.proxied(socket) ?? null);
       socket.allowHalfOpen = true;
@@ -734,6 +746,26 @@ function speakRedirect(listener: RedirectListener, around: Surroundings, hooks: 
   };
 }
 
+const HTTP_PROTOCOLS = ['h2', 'http/1.1'];
+
+/** Connections on which an authority looks whether a name is ours, with what it is shown. */
+const proving = new WeakMap<TLSSocket, SecureContext>();
+
+/** As Node picks among `ALPNProtocols`, and `acme-tls/1` where somebody offers nothing else (RFC 8737 §4). */
+function pickProtocol(challenged: Challenged): NonNullable<TlsOptions['ALPNCallback']> {
+  return function (this: TLSSocket, { servername, protocols }): string | undefined {
+    if (protocols.length !== 1 || protocols[0] !== ACME_TLS_PROTOCOL) {
+      return HTTP_PROTOCOLS.find((one) => protocols.includes(one));
+    }
+    const context = typeof servername === 'string' ? challenged(servername) : null;
+    if (context === null) return undefined;
+    // The certificate is picked afterwards in TLS 1.3, and has been picked in TLS 1.2.
+    proving.set(this, context);
+    this.setKeyCert(context);
+    return ACME_TLS_PROTOCOL;
+  };
+}
+
 function secureServer(
   listener: HttpListener | TcpListener,
   tls: SniContexts,
@@ -742,13 +774,17 @@ function secureServer(
   const server = createTlsServer({
     ...TLS_OPTIONS,
     ...tls.defaultOptions(),
-    ...(listener.type === 'http' ? { ALPNProtocols: ['h2', 'http/1.1'] } : {}),
+    ...(listener.type !== 'http'
+      ? {}
+      : tls.challenged === null
+        ? { ALPNProtocols: HTTP_PROTOCOLS }
+        : { ALPNCallback: pickProtocol(tls.challenged) }),
     // One that is not accepted does not end the handshake: other routes and credentials need none.
     requestCert: listener.clientCertificates !== null,
     rejectUnauthorized: false,
     handshakeTimeout: listener.timeouts.handshakeMs,
-    SNICallback: (servername, callback) => {
-      callback(null, tls.select(servername));
+    SNICallback(this: TLSSocket, servername, callback) {
+      callback(null, proving.get(this) ?? tls.select(servername));
     },
   });
   server.on('tlsClientError', (error: NodeJS.ErrnoException, socket) => {

@@ -8,7 +8,8 @@ import { denialAnswer } from './respond.js';
 
 /**
  * Answers every readable request with a 308 to the same target over HTTPS, at a name of the policy. The name never
- * comes from the request, so this is no open redirect; nothing is ever proxied.
+ * comes from the request, so this is no open redirect; nothing is ever proxied. But for the one path that an ACME
+ * authority asks for while it looks whether a name is ours (RFC 8555 §8.3).
  */
 export function redirectServer(listener: RedirectListener, around: Surroundings, hooks: Http1Hooks): Server {
   const server = bareHttp1Server(listener.limits, listener.timeouts);
@@ -38,6 +39,16 @@ export function redirectServer(listener: RedirectListener, around: Surroundings,
       return;
     }
     const asked = read.message.authority.name;
+    const proof = around.http01?.(asked, read.message.target.raw) ?? null;
+    if (proof !== null && request.method === 'GET') {
+      response.writeHead(200, {
+        'content-type': 'application/octet-stream',
+        'content-length': Buffer.byteLength(proof),
+        connection: 'close',
+      });
+      response.end(proof);
+      return;
+    }
     const name = listener.hosts.find((host) => host === asked) ?? listener.hosts[0] ?? 'localhost';
     const host = name.includes(':') ? `[${name}]` : name;
     const port = listener.httpsPort === 443 ? '' : `:${String(listener.httpsPort)}`;

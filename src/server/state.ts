@@ -77,7 +77,7 @@ export class State {
         return answer;
       });
     } catch (error) {
-      if (!(error instanceof StateError) || storesNeeded(policy).has('embedded') || keepsQuotas(policy)) throw error;
+      if (!(error instanceof StateError) || isKeptIn(policy)) throw error;
       log.warn('state.unusable', `${error.message}; live commands cannot reach this process`);
     }
     let revocations: PolicyRevocations | null = null;
@@ -138,6 +138,11 @@ export class State {
     await this.limits.close();
     await this.revocations.close();
   }
+}
+
+/** Something must outlive the process there. */
+function isKeptIn(policy: Policy): boolean {
+  return storesNeeded(policy).has('embedded') || keepsQuotas(policy) || policy.acme !== null;
 }
 
 const SAID = Object.freeze({

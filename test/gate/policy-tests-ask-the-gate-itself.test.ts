@@ -42,6 +42,7 @@ function policyOf(parts: Partial<ListenerParts>, tests: readonly RequestTest[] =
     secretMounts: [],
     redis: null,
     log: { level: 'info', file: null, format: 'auto' },
+    acme: null,
     audit: null,
     admin: null,
     drainMs: 0,

@@ -124,6 +124,7 @@ export function policyWith(routes: readonly Route[], version = 'abcdef123456'): 
     secretMounts: [],
     redis: null,
     log: { level: 'info', file: null, format: 'json' },
+    acme: null,
     audit: null,
     admin: null,
     drainMs: 1,

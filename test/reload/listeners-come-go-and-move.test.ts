@@ -5,7 +5,7 @@ import { type Guard, startGuard } from '../support/guard.js';
 import { RawConnection, type Target, request, requestBytes } from '../support/raw-client.js';
 import { RecordingUpstream, respond } from '../support/recording-upstream.js';
 import { runCommand, GUARDBEE_ENTRY } from '../support/process.js';
-import { freePort } from './free-port.js';
+import { freePort } from '../support/free-port.js';
 import { hangUp, rewrite } from './reloading-guard.js';
 
 async function events(target: Target, guard: Guard): Promise<RawConnection> {

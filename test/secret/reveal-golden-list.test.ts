@@ -4,6 +4,8 @@ import { test } from 'node:test';
 import { sourceFiles } from './source-files.js';
 
 const MAY_REVEAL: readonly string[] = [
+  // What signs that the account at an ACME authority belongs to one that its operator knows.
+  'acme/account-key.ts',
   // What a caller showed, for the one who proves it; the shape of a JWT picks who that is.
   'identity/credential.ts',
   'identity/jwt-shape.ts',

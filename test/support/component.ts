@@ -13,6 +13,7 @@ export const COMPONENTS = Object.freeze({
   htpasswd: { package: 'apache2-utils', command: 'htpasswd' },
   netcat: { package: 'netcat-openbsd', command: 'nc' },
   openssl: { package: 'openssl', command: 'openssl' },
+  pebble: { package: 'pebble', command: 'pebble' },
   prometheus: { package: 'prometheus', command: 'prometheus' },
   promtool: { package: 'prometheus', command: 'promtool' },
   ps: { package: 'procps', command: 'ps' },

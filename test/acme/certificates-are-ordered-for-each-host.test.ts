@@ -1,0 +1,136 @@
+/**
+ * A real authority (pebble) and a real guardbee: certificates are ordered at the first start, one for each host. A host
+ * that the authority cannot reach has none, and keeps no other from its own.
+ */
+import assert from 'node:assert/strict';
+import type { X509Certificate } from 'node:crypto';
+import { readFileSync, readdirSync, statSync } from 'node:fs';
+import { join } from 'node:path';
+import { connect } from 'node:tls';
+import { test } from 'node:test';
+import { Pebble } from '../support/pebble.js';
+import { request } from '../support/raw-client.js';
+import { RecordingUpstream } from '../support/recording-upstream.js';
+import { startAcmeGuard } from './acme-guard.js';
+
+/** The certificate that a client gets, or the code of its error. */
+function shakeHands(
+  port: number,
+  servername: string,
+  more: { readonly ca?: string; readonly alpn?: string; readonly maxVersion?: 'TLSv1.2' } = {},
+): Promise<X509Certificate | string> {
+  return new Promise((resolve) => {
+    const { ca, alpn, maxVersion } = more;
+    const socket = connect({
+      port,
+      ...(servername === '' ? {} : { servername }),
+      ...(ca === undefined ? { rejectUnauthorized: false } : { ca }),
+      ...(alpn === undefined ? {} : { ALPNProtocols: [alpn] }),
+      ...(maxVersion === undefined ? {} : { maxVersion }),
+    });
+    socket.on('secureConnect', () => {
+      resolve(socket.getPeerX509Certificate() ?? 'no certificate');
+      socket.destroy();
+    });
+    socket.on('error', (error: NodeJS.ErrnoException) => {
+      resolve(error.code ?? 'an error');
+    });
+  });
+}
+
+function namesOf(shown: X509Certificate | string): string {
+  return typeof shown === 'string' ? shown : (shown.subjectAltName ?? '');
+}
+
+const NO_CERTIFICATE = /HANDSHAKE_FAILURE/;
+
+test('a certificate of its own for each host, once the authority has seen that it is ours', async (t) => {
+  const pebble = await Pebble.start(t);
+  if (pebble === null) return;
+  await using upstream = await RecordingUpstream.start();
+  pebble.lost.add('lost.example.com');
+  const hosts = ['a.example.com', 'lost.example.com', 'b.example.com'];
+  await using guard = await startAcmeGuard(pebble, { hosts, upstream: upstream.url });
+  const { tlsPort: port } = pebble;
+  const admin = { port: guard.adminPort };
+  const ready = async (): Promise<{ readonly status: number; readonly body: string }> => {
+    const { status, body } = await request(admin, { path: '/readyz' });
+    return { status, body: body.toString() };
+  };
+
+  await guard.issued('a.example.com');
+  await guard.issued('b.example.com');
+  const root = await pebble.root();
+
+  await t.test('SNI picks it, and it leads to the root of the authority', async () => {
+    for (const host of ['a.example.com', 'b.example.com']) {
+      const shown = await shakeHands(port, host, { ca: root });
+      assert.equal(namesOf(shown), `DNS:${host}`);
+      assert.equal(namesOf(await shakeHands(port, host, { ca: root, maxVersion: 'TLSv1.2' })), `DNS:${host}`);
+    }
+    const tls = { ca: root, servername: 'b.example.com' };
+    const answer = await request({ port, tls }, { path: '/thing', token: guard.token.token, host: 'b.example.com' });
+    assert.equal(answer.status, 200);
+  });
+
+  await t.test(
+    'a host that the authority does not reach: said why, others are served, tokens are not told',
+    async () => {
+      const line = await guard.said('acme.failed', 'lost.example.com');
+      assert.equal(line['level'], 'ERROR');
+      assert.match(
+        String(line['msg']),
+        /no new certificate of "lost\.example\.com": localhost:\d+: it did not find by .* that the host is ours/,
+      );
+      for (const maxVersion of [{}, { maxVersion: 'TLSv1.2' }] as const) {
+        assert.match(namesOf(await shakeHands(port, 'lost.example.com', maxVersion)), NO_CERTIFICATE);
+        assert.match(namesOf(await shakeHands(port, '', maxVersion)), NO_CERTIFICATE);
+      }
+      const { status, body } = await ready();
+      assert.equal(status, 503);
+      assert.match(body, /without a certificate: lost\.example\.com: /);
+      const tokens = [...pebble.output.matchAll(/acme-challenge\/([\w-]+)|token[^\w]+([\w-]{43})/g)];
+      for (const [, one, other] of tokens) assert.ok(!guard.process.stdout.includes(one ?? other ?? ''));
+    },
+  );
+
+  await t.test('no challenge is answered any more, and the plain port redirects as ever', async () => {
+    assert.match(namesOf(await shakeHands(port, 'a.example.com', { alpn: 'acme-tls/1' })), /NO_APPLICATION_PROTOCOL/);
+    const path = '/.well-known/acme-challenge/abcdefghijklmnopqrstuvwxyz';
+    const answer = await request({ port: pebble.httpPort }, { path, host: 'a.example.com' });
+    assert.equal(answer.status, 308);
+  });
+
+  await t.test('a reload tries again at once; then everything is ready', async () => {
+    pebble.lost.clear();
+    guard.process.signal('SIGHUP');
+    await guard.issued('lost.example.com');
+    assert.equal(namesOf(await shakeHands(port, 'lost.example.com', { ca: root })), 'DNS:lost.example.com');
+    assert.equal(namesOf(await shakeHands(port, '')), 'DNS:a.example.com');
+    assert.equal((await ready()).status, 200);
+    const metrics = (await request(admin, { path: '/metrics' })).body.toString();
+    assert.match(metrics, /guardbee_acme_orders_total\{host="a\.example\.com",result="ok"\} 1/);
+    assert.match(metrics, /guardbee_acme_orders_total\{host="lost\.example\.com",result="failed"\} 1/);
+    assert.match(metrics, /guardbee_acme_last_success_timestamp_seconds\{host="b\.example\.com"\} 1\.\d+e\+09|\d{10}/);
+  });
+
+  await t.test('what is kept is open to nobody else', () => {
+    const dir = join(guard.stateDir, 'acme');
+    const entries = readdirSync(dir, { recursive: true, withFileTypes: true });
+    for (const entry of entries) {
+      const mode = statSync(join(entry.parentPath, entry.name)).mode & 0o777;
+      assert.equal(mode, entry.isDirectory() ? 0o700 : 0o600, entry.name);
+    }
+    assert.deepEqual(
+      entries
+        .filter((entry) => entry.isFile())
+        .map((entry) => entry.name)
+        .sort(),
+      ['account.json', ...hosts.flatMap(() => ['certificate.pem']), ...hosts.flatMap(() => ['status.json'])].sort(),
+    );
+    const secret = /-----BEGIN PRIVATE KEY-----\n(.{20})/.exec(
+      readFileSync(join(dir, 'hosts/a.example.com/certificate.pem'), 'utf8'),
+    );
+    assert.ok(secret?.[1] !== undefined && !guard.process.stdout.includes(secret[1]));
+  });
+});
