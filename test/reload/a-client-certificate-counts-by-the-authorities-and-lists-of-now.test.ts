@@ -16,7 +16,7 @@ import { RawConnection, type Target, request, requestBytes } from '../support/ra
 import { RecordingUpstream, respond } from '../support/recording-upstream.js';
 import { TemporaryDirectory } from '../support/temporary-directory.js';
 import { waitUntil, within } from '../support/wait.js';
-import { freePort } from './free-port.js';
+import { freePort } from '../support/free-port.js';
 import { adminOf, hangUp, rewrite } from './reloading-guard.js';
 
 /** Everything that one client has open. */

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { connect } from 'node:net';
 import { type TestContext, test } from 'node:test';
-import { freePort } from '../reload/free-port.js';
+import { freePort } from '../support/free-port.js';
 import { requireComponent } from '../support/component.js';
 import { assertUntouched } from '../support/guard.js';
 import { type PolicyValue, simplePolicy, tokenPair, writePolicy } from '../support/policy-builder.js';
