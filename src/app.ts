@@ -645,6 +645,7 @@ class Parts {
     // One may have come while the policy was made ready.
     this.#exchangeCertificates();
     lasting.audit?.policyExchanged(policy.version);
+    lasting.audit?.exchangeCredentials(policy.audit);
     this.settings.log.level = policy.log.level;
     for (const [name, source] of old.jwks) if (next.jwks.get(name) !== source) source.stop();
     for (const [name, source] of next.jwks) if (old.jwks.get(name) !== source) source.start();

@@ -8,7 +8,9 @@ import { WitnessedTrail } from '../observe/audit/witnessed-trail.js';
 import type { Log } from '../observe/log.js';
 import type { ReadinessCheck } from '../observe/readiness.js';
 import { type Redactor, constant } from '../observe/redact.js';
+import { authorityDigest } from '../policy/client-authority.js';
 import type { AuditSettings, DeliverySettings, Policy } from '../policy/policy.js';
+import { sha256Hex } from '../secret/digest.js';
 import { ensureStateDirectory } from '../state/state-directory.js';
 
 /** The audit trail, as the running program has it. */
@@ -18,6 +20,7 @@ export class Audit {
   /** Null: the trail stays here. */
   readonly #delivery: Delivery | null;
   readonly #settings: AuditSettings;
+  #credentials: string | null;
   readonly #log: Log;
 
   private constructor(
@@ -31,6 +34,7 @@ export class Audit {
     this.evidence = evidence;
     this.#delivery = delivery;
     this.#settings = settings;
+    this.#credentials = settings.deliver === null ? null : digestOfCredentials(settings.deliver);
     this.#log = log;
   }
 
@@ -84,6 +88,15 @@ export class Audit {
     this.#trail.policy = version;
   }
 
+  /** What it shows the collector, and whom it believes to be the collector, is as this policy says from here on. */
+  exchangeCredentials(settings: AuditSettings | null): void {
+    if (settings?.deliver == null || this.#delivery === null) return;
+    const credentials = digestOfCredentials(settings.deliver);
+    if (credentials === this.#credentials) return;
+    this.#credentials = credentials;
+    this.#delivery.exchangeCredentials(settings.deliver);
+  }
+
   get figures(): AuditFigures {
     const trail = this.#trail;
     const at = trail.head === null ? null : Date.parse(trail.head.time) / 1000;
@@ -127,6 +140,17 @@ export class Audit {
     });
     if (left > 0) this.#log.error('audit.lost', `${String(left)} audit records were lost: the disk did not take them`);
   }
+}
+
+/** The same for all that show and believe the same. */
+export function digestOfCredentials({ token, certificate, authority }: DeliverySettings): string {
+  const parts = [
+    token?.digests(),
+    certificate?.certPem,
+    certificate?.key.digests(),
+    authority === null ? null : authorityDigest(authority),
+  ];
+  return sha256Hex(JSON.stringify(parts));
 }
 
 function startDelivery(

@@ -10,6 +10,7 @@ import type {
   Policy,
   Position,
 } from '../policy/policy.js';
+import { digestOfCredentials } from './audit.js';
 import { sha256Hex } from '../secret/digest.js';
 import type { FilesRead } from '../secret/files.js';
 
@@ -95,20 +96,18 @@ function redisOf({ redis }: Policy): string {
   return redis === null ? '' : JSON.stringify([redis.prefix, redis.url.digests()]);
 }
 
+function collectorOf({ audit }: Policy): string {
+  return audit?.deliver == null ? '' : digestOfCredentials(audit.deliver);
+}
+
 function auditOf(settings: AuditSettings | null): string {
   if (settings === null) return '';
   const { deliver, ...rest } = settings;
   const plain = Object.entries(rest).map(([key, value]) => [key, String(value)]);
   if (deliver === null) return JSON.stringify(plain);
-  const { token, certificate, authority, ...how } = deliver;
-  const parts = [
-    token?.digests(),
-    certificate?.certPem,
-    certificate?.key.digests(),
-    authority?.caPem,
-    authority?.crlPems,
-  ];
-  return JSON.stringify([plain, Object.entries(how), parts]);
+  // Those are renewed by whoever runs the collector; a trail goes on with others.
+  const { url, batchRecords, batchBytes, batchMs, wait } = deliver;
+  return JSON.stringify([plain, url, batchRecords, batchBytes, batchMs, wait]);
 }
 
 /** The same for pairs that serve alike. */
@@ -140,6 +139,8 @@ export function changesBetween(before: Policy, after: Policy, renewed: readonly 
   }
   for (const name of before.authenticators.keys())
     if (!after.authenticators.has(name)) changes.push(`authenticator ${name} removed`);
+  if (collectorOf(before) !== collectorOf(after))
+    changes.push('credentials for the collector of the audit trail exchanged');
   if (before.log.level !== after.log.level) changes.push(`log level ${after.log.level}`);
   return changes;
 }

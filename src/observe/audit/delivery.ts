@@ -103,7 +103,9 @@ export class Delivery {
   readonly #init: DeliveryInit;
   readonly #settings: DeliverySettings;
   readonly #timings: DeliveryTimings;
-  readonly #collector: Collector;
+  #collector: Collector;
+  /** Has a batch underway. */
+  #sending: Collector | null = null;
   readonly #cursor: DeliveryCursor;
   readonly #source: Undelivered;
   /** False until it is known where to go on. */
@@ -166,6 +168,17 @@ export class Delivery {
     return this.#taken;
   }
 
+  /** Shows and believes what these settings say from the next batch on; all else of them is as it was. */
+  exchangeCredentials(settings: DeliverySettings): void {
+    if (this.#stopped) return;
+    const old = this.#collector;
+    this.#collector = new Collector(settings, this.#timings.requestMs);
+    if (old !== this.#sending) old.close();
+    // What was not taken may be now.
+    this.#failuresInARow = 0;
+    this.#wake?.();
+  }
+
   /** Records that the collector has not. */
   get behind(): number {
     return Math.max(0, this.#init.synced() - this.#taken);
@@ -215,6 +228,7 @@ export class Delivery {
     this.#timer = null;
     const deadline = setTimeout(() => {
       this.#stopped = true;
+      this.#sending?.close();
       this.#collector.close();
     }, this.#timings.lastMs);
     this.#wake?.();
@@ -295,18 +309,24 @@ export class Delivery {
     const last = lines.at(-1);
     if (first === undefined || last === undefined) return 0;
     const hash = hashOf(last.bytes);
-    const answer = await this.#collector.send({
+    const collector = this.#collector;
+    this.#sending = collector;
+    const answer = await collector.send({
       body: Buffer.concat(lines.map(({ bytes }) => bytes)),
       chain: this.#init.chain,
       first: first.seq,
       last: last.seq,
       hash,
     });
+    this.#sending = null;
+    const exchanged = collector !== this.#collector;
+    if (exchanged) collector.close();
     if (answer.ok) {
       this.#took(lines, last, hash);
       return 0;
     }
-    if (this.#stopped) return 0;
+    // What was said to the credentials of before is not asked of.
+    if (this.#stopped || exchanged) return 0;
     if (COLLECTOR_FAULTS[answer.fault].retry !== 'smaller') return this.#failed(answer.fault, answer.retryAfterMs);
     if (lines.length > 1) {
       this.#mostRecords = Math.ceil(lines.length / 2);
