@@ -16,7 +16,7 @@ import { RawConnection, request, requestBytes } from '../support/raw-client.js';
 import { RecordingUpstream, respond } from '../support/recording-upstream.js';
 import { issuerKey, jwkOf, makeToken } from '../support/token-issuer.js';
 import { waitUntil, within } from '../support/wait.js';
-import { freePort } from './free-port.js';
+import { freePort } from '../support/free-port.js';
 import { adminOf, hangUp, rewrite } from './reloading-guard.js';
 
 interface Stream {
