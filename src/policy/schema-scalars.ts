@@ -216,10 +216,11 @@ export const secret = z
     [
       map(SECRET_FORM, { file: filePath }),
       map(SECRET_FORM, {
-        credential: scalar('a credential name of letters, digits, "-" and "_"', 'bad_name', (value) =>
-          /^[A-Za-z0-9_-]{1,255}$/.test(value)
+        credential: scalar('a credential name of letters, digits, "-", "_" and "."', 'bad_name', (value) =>
+          // The name of a file in one folder: neither a path nor a hidden one.
+          /^[A-Za-z0-9_-][A-Za-z0-9_.-]{0,254}$/.test(value)
             ? parsed(value)
-            : refused('a credential name is made of letters, digits, "-" and "_"'),
+            : refused('a credential name is made of letters, digits, "-", "_" and "." (not the first)'),
         ),
       }),
       map(SECRET_FORM, { env: variable }),

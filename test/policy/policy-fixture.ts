@@ -38,12 +38,13 @@ export async function preparePolicy(source: string): Promise<Fixture> {
   await cp(path.join(POLICIES, 'files'), folder, { recursive: true });
   for (const [name, content] of Object.entries(await certificates())) await writeFile(path.join(folder, name), content);
   await mkdir(path.join(folder, 'credentials'));
-  await writeFile(path.join(folder, 'credentials', 'upstream-token'), 'a-credential-of-systemd\n');
+  const credentials = ['upstream-token', 'upstream.token'].map((name) => path.join(folder, 'credentials', name));
+  for (const credential of credentials) await writeFile(credential, 'a-credential-of-systemd\n');
   for (const name of await readdir(folder, { recursive: true })) {
     const full = path.join(folder, name);
     if (name !== 'credentials') await chmod(full, 0o600);
   }
-  await chmod(path.join(folder, 'credentials', 'upstream-token'), 0o440);
+  for (const credential of credentials) await chmod(credential, 0o440);
   // Node makes none itself, and a program run for each policy costs more than the policy.
   if (text.includes('fifo')) execFileSync('mkfifo', ['-m', '600', path.join(folder, 'fifo')]);
   const file = path.join(folder, path.basename(source));
