@@ -27,6 +27,7 @@ export const HOUSE = {
     ['acme'],
     ['observe'],
     ['server'],
+    ['workers'],
     ['demo'],
     ['app.ts'],
     ['cli'],

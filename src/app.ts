@@ -17,7 +17,7 @@ import { SessionProver } from './identity/session-prover.js';
 import { type Admin, createAdmin } from './observe/admin.js';
 import type { Log } from './observe/log.js';
 import type { Evidence } from './observe/audit/evidence.js';
-import { Metrics } from './observe/metrics.js';
+import { type Figures, Metrics, type Workers } from './observe/metrics.js';
 import { ShadowFindings } from './observe/shadow-findings.js';
 import type { ReadinessCheck, ReadinessReport } from './observe/readiness.js';
 import { AccessRecorder } from './observe/record.js';
@@ -51,6 +51,7 @@ import { HeldBodies } from './server/held-bodies.js';
 import { type ConnectionEvents, type OpenListener, contextOptions, openListener } from './server/listener.js';
 import { OpenExchanges } from './server/open-exchanges.js';
 import { Audit } from './server/audit.js';
+import type { Crew, Kept, PolicyReading, Served } from './server/together.js';
 import { State, StateError } from './server/state.js';
 import { PasswordThread } from './server/password-thread.js';
 import {
@@ -116,12 +117,23 @@ export interface AppSettings {
   readonly inherited: InheritedSockets | null;
   /** Told of each reload, whoever asked for it, but for those of which nothing is said. Left out: nobody is. */
   readonly reloads?: ReloadWatcher;
+  /** The workers that serve what this process accepts; left out where it serves itself. */
+  readonly crew?: Crew;
+  /** What the owner of all does for this process, which serves what that accepts; left out where it does that itself. */
+  readonly served?: Served;
 }
 
 export interface ReloadWatcher {
   began(): void;
   /** @param outcome null: it failed inside guardbee */
   ended(outcome: Reloaded | null): void;
+}
+
+/** A policy that is ready to be gone over to. One of the two is called, once. */
+export interface Ready {
+  /** Resolves to how many exchanges that were underway the policy refuses. */
+  commit(): Promise<number>;
+  abandon(): Promise<void>;
 }
 
 export interface ServingAt {
@@ -189,13 +201,31 @@ export class App {
   }
 
   /**
+   * Makes ready for a policy that somebody else has read and judged. @throws what a reload would fail with
+   */
+  async prepare(policy: Policy): Promise<Ready> {
+    const { go, abandon } = await this.#parts.readyFor(policy, new Map());
+    return {
+      commit: async () => (await go()).refused,
+      abandon,
+    };
+  }
+
+  /** What was counted since this was last called. */
+  takeFigures(): Figures {
+    return this.#parts.metrics.take();
+  }
+
+  /**
    * Takes nothing new and waits for what is underway, up to the policy's `drain`. True when all of it ended by itself.
    */
   async drain(): Promise<boolean> {
     const { policy } = this.#parts;
     this.#parts.draining = true;
     for (const open of this.#parts.all) open.drain();
-    void this.#parts.audit?.evidence.note('draining');
+    const { crew, served } = this.#parts.settings;
+    crew?.drain();
+    if (served === undefined) void this.#parts.audit?.evidence.note('draining');
     this.#parts.denials.release();
     const ended = Promise.all(this.#parts.all.map((open) => open.ended));
     let timer: NodeJS.Timeout | undefined;
@@ -260,14 +290,16 @@ interface ListenerTls {
 }
 
 /** What belongs to the process, and is opened once. */
-interface Lasting {
-  readonly state: State;
-  readonly owners: Ownership;
-  readonly audit: Audit | null;
+interface Lasting extends Kept {
   readonly underway: OpenExchanges;
   readonly shadow: Shadow | null;
   readonly sink: ExchangeSink;
   readonly events: ConnectionEvents;
+}
+
+interface ReadyForPolicy {
+  readonly go: () => Promise<{ readonly refused: number; readonly renewed: readonly string[] }>;
+  readonly abandon: () => Promise<void>;
 }
 
 class Parts {
@@ -279,12 +311,7 @@ class Parts {
   open: OpenListener[] = [];
   /** No longer in the policy; with what is underway there. */
   readonly #leaving = new Set<OpenListener>();
-  readonly denials = new SlowDenials({
-    clock: CLOCK,
-    delayed: (listener) => {
-      this.metrics.authFailureDelayed(listener);
-    },
-  });
+  readonly denials: SlowDenials;
   readonly #reloads = new OneAtATime(() => this.#watchedReload());
   /** Somebody waits for what comes of the next reload, or is to hear of it. */
   #aloud = false;
@@ -305,10 +332,10 @@ class Parts {
   #admin: Admin | null = null;
   adminAddress: AddressInfo | null = null;
   #watch: ExposureWatch | null = null;
-  #state: State | null = null;
-  #audit: Audit | null = null;
+  #state: Kept['state'] | null = null;
+  #audit: Kept['audit'] = null;
   #underway: OpenExchanges | null = null;
-  #owners: Ownership | null = null;
+  #owners: Kept['owners'] | null = null;
   #shadow: Shadow | null = null;
   #lasting: Lasting | null = null;
   #inForce: InForce | null = null;
@@ -319,6 +346,14 @@ class Parts {
   constructor(settings: AppSettings) {
     this.settings = settings;
     this.metrics = new Metrics({ policy: settings.policy, version: VERSION, log: settings.log });
+    const failures = settings.served?.failures;
+    this.denials = new SlowDenials({
+      clock: CLOCK,
+      delayed: (listener) => {
+        this.metrics.authFailureDelayed(listener);
+      },
+      ...(failures === undefined ? {} : { failures }),
+    });
   }
 
   /** In force. */
@@ -326,7 +361,7 @@ class Parts {
     return this.#inForce?.policy ?? this.settings.policy;
   }
 
-  get audit(): Audit | null {
+  get audit(): Kept['audit'] {
     return this.#audit;
   }
 
@@ -336,21 +371,24 @@ class Parts {
   }
 
   async start(): Promise<void> {
-    const { policy, log, redactor } = this.settings;
+    const { policy, log, redactor, served, crew } = this.settings;
     // Everything that can be wrong is found before the first address is listened on.
     await this.#readIssued(policy);
     const tls = await this.#tlsOf(policy, null);
-    const state = await State.open(policy, log, {
-      noteAccess: async ({ how, by }) => {
-        const evidence = this.#audit?.evidence;
-        return evidence !== undefined && (await evidence.note('audit_accessed', { by, how }));
-      },
-      reload: async () => {
-        if (this.draining) return { ok: false, error: 'guardbee is being stopped' };
-        if (!this.#started) return { ok: false, error: 'guardbee is just starting; try again' };
-        return { ok: true, reloaded: await this.reload() };
-      },
-    });
+    let own: State | null = null;
+    const state: Kept['state'] =
+      served?.state ??
+      (own = await State.open(policy, log, {
+        noteAccess: async ({ how, by }) => {
+          const evidence = this.#audit?.evidence;
+          return evidence !== undefined && (await evidence.note('audit_accessed', { by, how }));
+        },
+        reload: async () => {
+          if (this.draining) return { ok: false, error: 'guardbee is being stopped' };
+          if (!this.#started) return { ok: false, error: 'guardbee is just starting; try again' };
+          return { ok: true, reloaded: await this.reload() };
+        },
+      }));
     this.#state = state;
     const { revocations, limits } = state;
     this.metrics.sharedLimits(() => (limits.shared === null ? null : limits.shared.state === 'up'));
@@ -374,23 +412,31 @@ class Parts {
     const rings = await sessionRings(policy);
     const underway = new OpenExchanges((identity, nowMs) => endedBy(revocations, identity, nowMs));
     this.#underway = underway;
-    const owners = await Ownership.open(policy, {
-      now: () => Date.now(),
-      unnamed: (route, why) => {
-        log.warn('ownership.unnamed', `an answer of route "${route}" named nothing that is then somebody's: ${why}`, {
-          'guardbee.route': constant(route),
-          'guardbee.reason': constant(why),
-        });
-      },
-      notKept: (message) => {
-        log.error('ownership.not_kept', message);
-      },
-    });
+    let ownOwners: Ownership | null = null;
+    const owners: Kept['owners'] =
+      served?.owners ??
+      (ownOwners = await Ownership.open(policy, {
+        now: () => Date.now(),
+        unnamed: (route, why) => {
+          log.warn('ownership.unnamed', `an answer of route "${route}" named nothing that is then somebody's: ${why}`, {
+            'guardbee.route': constant(route),
+            'guardbee.reason': constant(why),
+          });
+        },
+        notKept: (message) => {
+          log.error('ownership.not_kept', message);
+        },
+      }));
     this.#owners = owners;
     const shadow = this.#tryShadow(revocations, owners, rings);
     this.#shadow = shadow;
     const recorder = new AccessRecorder(log, redactor);
-    const audit = policy.audit === null ? null : await Audit.open(policy.audit, policy, log, redactor);
+    const audit =
+      served !== undefined
+        ? served.audit
+        : policy.audit === null
+          ? null
+          : await Audit.open(policy.audit, policy, log, redactor);
     this.#audit = audit;
     if (audit !== null) this.metrics.watchAudit(() => audit.figures);
     const sink: ExchangeSink = {
@@ -411,11 +457,21 @@ class Parts {
     this.#inForce = inForce;
     for (const source of inForce.jwks.values()) source.start();
     shadow?.start();
-    await audit?.evidence.note('started', {
-      listeners: policy.listeners.map(({ name }) => name),
-      version: VERSION,
-    });
+    if (served === undefined) {
+      await audit?.evidence.note('started', {
+        listeners: policy.listeners.map(({ name }) => name),
+        version: VERSION,
+      });
+    }
+    if (crew !== undefined && own !== null && ownOwners !== null) {
+      this.metrics.watchWorkers(() => crew.workers);
+      await crew.start({ state: own, owners: ownOwners, audit, metrics: this.metrics }, policy);
+    }
     for (const listener of policy.listeners) this.open.push(await this.#listen(listener, inForce, events));
+    if (served !== undefined) {
+      this.#started = true;
+      return;
+    }
     this.#watchExposure();
     if (policy.admin !== null) {
       this.#admin = this.#newAdmin(policy.admin);
@@ -455,14 +511,12 @@ class Parts {
 
   async #listen(listener: Listener, { tls, around }: InForce, events: ConnectionEvents): Promise<OpenListener> {
     const { host, port, path } = listener.bind;
+    const { crew, served } = this.settings;
     try {
-      return await openListener(
-        listener,
-        tls.get(listener.name)?.contexts ?? null,
-        around,
-        events,
-        this.settings.inherited,
-      );
+      if (crew !== undefined) return await crew.open(listener, events, this.settings.inherited);
+      const contexts = tls.get(listener.name)?.contexts ?? null;
+      if (served !== undefined) return served.open(listener, contexts, around, events);
+      return await openListener(listener, contexts, around, events, this.settings.inherited);
     } catch (error) {
       const taken = error instanceof Error && 'port' in error && typeof error.port === 'number' ? error.port : port;
       throw new AddressError(listener.name, path ?? hostPort(host, taken), errorCode(error));
@@ -599,6 +653,24 @@ class Parts {
     const { policy } = read;
     const fixed = notReloadable(old.policy, read);
     if (fixed.length > 0) throw new ReloadError(exitCodeFor(fixed), fixed);
+    const { go } = await this.readyFor(policy, read.files, read.reading);
+    const { refused, renewed } = await go();
+    return {
+      ok: true,
+      before: old.policy.version,
+      after: policy.version,
+      changes: changesBetween(old.policy, policy, renewed),
+      warnings: policy.warnings,
+      refused,
+    };
+  }
+
+  /** All that can fail. What it resolves to fails no more. @param reading for the workers, where there are some */
+  async readyFor(policy: Policy, files: FilesRead, reading?: PolicyReading): Promise<ReadyForPolicy> {
+    const lasting = this.#lasting;
+    const old = this.#inForce;
+    if (lasting === null || old === null || this.draining) throw new TypeError('nothing is in force that could change');
+    const { crew } = this.settings;
     await this.#readIssued(policy);
     const tls = await this.#tlsOf(policy, old);
     const rings = await sessionRings(policy);
@@ -606,10 +678,19 @@ class Parts {
     const next = this.#inForceOf(policy, tls, rings, lasting, old);
     const staying = new Map<Listener, OpenListener>();
     const opened: OpenListener[] = [];
-    const fileWatch = await this.#fileWatchOf(policy, read.files);
-    const admin = sameBind(old.policy.admin, policy.admin) ? this.#admin : this.#newAdmin(policy.admin);
+    const alone = this.settings.served === undefined;
+    const fileWatch = alone ? await this.#fileWatchOf(policy, files) : null;
+    const admin = !alone || sameBind(old.policy.admin, policy.admin) ? this.#admin : this.#newAdmin(policy.admin);
     let adminAddress = this.adminAddress;
+    let others: Ready | null = null;
+    const abandon = async (): Promise<void> => {
+      for (const open of opened) open.destroy();
+      if (admin !== this.#admin) await admin?.close();
+      await others?.abandon();
+      await prepared.abandon();
+    };
     try {
+      if (crew !== undefined && reading !== undefined) others = await crew.prepare(policy, reading);
       // What systemd handed over is closed for good if another one can't be opened after it.
       for (const listener of inheritedLast(policy.listeners)) {
         const there = this.open.find((one) => isAt(one.listener, listener) && ![...staying.values()].includes(one));
@@ -620,61 +701,58 @@ class Parts {
         adminAddress = admin === null || policy.admin === null ? null : await adminListening(admin, policy.admin);
       if (this.#isStopping()) throw new StoppingError();
     } catch (error) {
-      for (const open of opened) open.destroy();
-      if (admin !== this.#admin) await admin?.close();
-      await prepared.abandon();
+      await abandon();
       throw error;
     }
-    // From here on nothing fails and nothing is waited for.
-    this.settings.installing(policy);
-    prepared.commit();
-    this.#inForce = next;
-    const leaveMs = policy.drainMs;
-    const byName = new Map(opened.map((open) => [open.listener.name, open]));
-    for (const [listener, open] of staying) {
-      open.swap(listener, tls.get(listener.name)?.contexts ?? null, next.around, leaveMs);
-      byName.set(listener.name, open);
-    }
-    const stays = new Set(byName.values());
-    for (const open of this.open) if (!stays.has(open)) this.#leave(open, leaveMs);
-    this.open = policy.listeners.flatMap(({ name }) => byName.get(name) ?? []);
-    this.metrics.policyInstalled(policy);
-    this.upstreams.policyInstalled(policy.upstreams);
-    this.#showCertificates();
-    this.#careForCertificates(policy);
-    // One may have come while the policy was made ready.
-    this.#exchangeCertificates();
-    lasting.audit?.policyExchanged(policy.version);
-    lasting.audit?.exchangeCredentials(policy.audit);
-    this.settings.log.level = policy.log.level;
-    for (const [name, source] of old.jwks) if (next.jwks.get(name) !== source) source.stop();
-    for (const [name, source] of next.jwks) if (old.jwks.get(name) !== source) source.start();
-    this.#watchFiles(fileWatch);
-    this.#watch?.stop();
-    this.#watchExposure();
-    const oldAdmin = this.#admin;
-    this.#admin = admin;
-    this.adminAddress = adminAddress;
-    if (oldAdmin !== admin) void oldAdmin?.close();
-    const refused = await lasting.underway.policyExchanged({
-      decide: (permit, caller, nowMs) => decideAgain(policy, permit, caller, nowMs, next.around.means),
-      graceMs: leaveMs,
-      broke: (error, { requestId }) => {
-        next.around.broke(error, requestId);
-      },
-    });
-    const renewed = [...tls].flatMap(([name, one]) => {
-      const was = old.tls.get(name);
-      return was === undefined || was.digest === one.digest ? [] : [name];
-    });
-    return {
-      ok: true,
-      before: old.policy.version,
-      after: policy.version,
-      changes: changesBetween(old.policy, policy, renewed),
-      warnings: policy.warnings,
-      refused,
+    const go = async (): Promise<Awaited<ReturnType<ReadyForPolicy['go']>>> => {
+      // Nothing fails here, and nothing is waited for until all is changed.
+      this.settings.installing(policy);
+      prepared.commit();
+      this.#inForce = next;
+      const leaveMs = policy.drainMs;
+      const byName = new Map(opened.map((open) => [open.listener.name, open]));
+      for (const [listener, open] of staying) {
+        open.swap(listener, tls.get(listener.name)?.contexts ?? null, next.around, leaveMs);
+        byName.set(listener.name, open);
+      }
+      const elsewhere = others?.commit() ?? 0;
+      const stays = new Set(byName.values());
+      for (const open of this.open) if (!stays.has(open)) this.#leave(open, leaveMs);
+      this.open = policy.listeners.flatMap(({ name }) => byName.get(name) ?? []);
+      this.metrics.policyInstalled(policy);
+      this.upstreams.policyInstalled(policy.upstreams);
+      this.#showCertificates();
+      this.#careForCertificates(policy);
+      // One may have come while the policy was made ready.
+      this.#exchangeCertificates();
+      lasting.audit?.policyExchanged(policy.version);
+      lasting.audit?.exchangeCredentials(policy.audit);
+      this.settings.log.level = policy.log.level;
+      for (const [name, source] of old.jwks) if (next.jwks.get(name) !== source) source.stop();
+      for (const [name, source] of next.jwks) if (old.jwks.get(name) !== source) source.start();
+      if (alone) {
+        this.#watchFiles(fileWatch);
+        this.#watch?.stop();
+        this.#watchExposure();
+      }
+      const oldAdmin = this.#admin;
+      this.#admin = admin;
+      this.adminAddress = adminAddress;
+      if (oldAdmin !== admin) void oldAdmin?.close();
+      const refused = await lasting.underway.policyExchanged({
+        decide: (permit, caller, nowMs) => decideAgain(policy, permit, caller, nowMs, next.around.means),
+        graceMs: leaveMs,
+        broke: (error, { requestId }) => {
+          next.around.broke(error, requestId);
+        },
+      });
+      const renewed = [...tls].flatMap(([name, one]) => {
+        const was = old.tls.get(name);
+        return was === undefined || was.digest === one.digest ? [] : [name];
+      });
+      return { refused: refused + (await elsewhere), renewed };
     };
+    return { go, abandon };
   }
 
   /** The listener is in the policy no longer: what is underway there may come to its end. */
@@ -701,6 +779,8 @@ class Parts {
     for (const source of this.#inForce?.jwks.values() ?? []) source.stop();
     await this.#acme?.stop();
     for (const open of this.all) open.destroy();
+    // What they still have to say is heard before what keeps it is closed.
+    await this.settings.crew?.stop();
     await Promise.all(this.all.map((open) => open.ended));
     this.#underway?.stop();
     this.denials.release();
@@ -987,7 +1067,20 @@ class Parts {
   #newAdmin(bind: Bind | null): Admin | null;
   #newAdmin(bind: Bind | null): Admin | null {
     const { log } = this.settings;
-    return bind === null ? null : createAdmin({ bind, metrics: this.metrics, readiness: () => this.#readiness(), log });
+    const { metrics } = this;
+    const { crew } = this.settings;
+    const text = async (): Promise<string> => {
+      await crew?.gather();
+      return await metrics.text();
+    };
+    return bind === null
+      ? null
+      : createAdmin({
+          bind,
+          metrics: { text, contentType: metrics.contentType },
+          readiness: () => this.#readiness(),
+          log,
+        });
   }
 
   #readiness(): ReadinessReport {
@@ -1023,6 +1116,7 @@ class Parts {
         },
         ...(this.policy.acme === null ? [] : [this.#acmeCheck(this.#acme?.states() ?? [])]),
         ...kept,
+        ...(this.settings.crew === undefined ? [] : [workersCheck(this.settings.crew.workers)]),
         ...(this.#audit === null ? [] : [this.#audit.readiness()]),
         ...[...(this.#inForce?.jwks ?? [])].map(([name, { state }]) => keysCheck(name, state)),
         {
@@ -1129,6 +1223,16 @@ function problemOf(
     return { exitCode: tooOpen ? 4 : 1, issues: [issue('bad_certificate')] };
   }
   return null;
+}
+
+/** One that serves is enough to be sent requests; that others are missing is said. */
+function workersCheck({ ready, wanted, restarts }: Workers): ReadinessCheck {
+  const died = restarts === 0 ? '' : `, ${String(restarts)} begun again`;
+  return {
+    name: 'workers',
+    status: ready === 0 ? 'failed' : ready < wanted ? 'unknown' : 'ok',
+    detail: constant(`${String(ready)} of ${String(wanted)} serve${died}`),
+  };
 }
 
 function shadowCheck({ version, file }: Policy): ReadinessCheck {

@@ -1,6 +1,6 @@
 import { LARGEST_DOCUMENT, parseDocument } from '../policy/document.js';
 import type { DocumentNode, PathPart } from '../policy/document.js';
-import { type Loaded, loadPolicy, loadPolicyText } from '../policy/load.js';
+import { type LoadOptions, type Loaded, loadPolicy, loadPolicyText } from '../policy/load.js';
 import type { Position } from '../policy/policy.js';
 import { readStateFile } from '../state/state-directory.js';
 import { EXIT, Ending } from './exit-code.js';
@@ -13,7 +13,9 @@ export { type PolicyOptions, gatherNames, namedPolicy, takesPolicy } from './pol
 export interface PolicySource {
   /** How messages call it. */
   readonly file: string;
-  load(options?: { readonly skipSecretFiles: boolean }): Promise<Loaded>;
+  load(options?: Partial<Pick<LoadOptions, 'skipSecretFiles' | 'outside' | 'now'>>): Promise<Loaded>;
+  /** Its text, where it came by another way than a file; null: it is read anew each time. */
+  readonly given: string | null;
   /** Null when it cannot be read. */
   text(): Promise<string | null>;
 }
@@ -32,6 +34,7 @@ export async function openPolicy(positional: string | undefined, options: Policy
 export function fileSource(file: string): PolicySource {
   return {
     file,
+    given: null,
     load: (options = { skipSecretFiles: false }) => loadPolicy(file, { env: process.env, now: Date.now(), ...options }),
     text: async () => {
       try {
@@ -56,6 +59,7 @@ async function stdinSource(): Promise<PolicySource> {
   }
   return {
     file,
+    given: text,
     load: (options = { skipSecretFiles: false }) =>
       loadPolicyText(text, file, { env: process.env, now: Date.now(), ...options }),
     text: async () => text,

@@ -10,11 +10,16 @@ export async function asProgram(argv: readonly string[]): Promise<number> {
     process.stderr.write(`${unexpected(error)}\n`);
     process.exit(1);
   });
-  const code = await perform(argv);
+  const code = isWorker(argv) ? await (await import('./worker.js')).work() : await perform(argv);
   // Where a thread of Node's waits for a disk that never answers, the process does not end, nor does process.exit() end it.
   setTimeout(() => {
     process.stderr.write('guardbee: something that was underway does not end: ending by force\n');
     process.kill(process.pid, 'SIGKILL');
   }, LONGEST_END_MS).unref();
   return code;
+}
+
+/** Begun by another guardbee, with a channel to it; for anybody else there is no such verb. */
+function isWorker([verb]: readonly string[]): boolean {
+  return verb === 'worker' && process.connected;
 }

@@ -1,11 +1,13 @@
-import type { Command } from 'commander';
+import { availableParallelism } from 'node:os';
+import { type Command, InvalidArgumentError } from 'commander';
 import { AddressError, App, type ReloadWatcher } from '../app.js';
 import { type Demo, startDemo } from '../demo/demo.js';
 import { type Log, createLog } from '../observe/log.js';
 import { Redactor, constant } from '../observe/redact.js';
 import type { Issue } from '../policy/issue.js';
-import { knownDigests } from '../policy/known-digests.js';
 import { type Loaded, loadPolicyText } from '../policy/load.js';
+import { MOST_PROCESSES, unfitForMany } from '../policy/processes.js';
+import type { Reading } from '../policy/reading.js';
 import { exitCodeFor, renderIssues, sortIssues } from '../policy/render-issues.js';
 import type { Policy } from '../policy/policy.js';
 import { CertificateError } from '../server/certificate.js';
@@ -14,6 +16,9 @@ import { exposureIssues } from '../server/exposure-issues.js';
 import type { InheritedSockets } from '../server/inherited-sockets.js';
 import { type ReadAgain, logWarnings } from '../server/reloading.js';
 import { SessionKeyError } from '../server/session-key.js';
+import type { PolicyReading } from '../server/together.js';
+import type { Workforce } from '../workers/crew.js';
+import type { FilesRead } from '../secret/files.js';
 import { failedTests } from './check.js';
 import { EXIT, ending } from './exit-code.js';
 import {
@@ -25,6 +30,7 @@ import {
   positionOf,
   takesPolicy,
 } from './policy-source.js';
+import { KnownCredentials } from './known-credentials.js';
 import { judgeNode } from './node-line.js';
 import { type Quickstart, QuickstartError, defaultStateDir, prepareQuickstart } from './quickstart.js';
 import type { ServiceNotices } from './service-notices.js';
@@ -39,6 +45,8 @@ export interface RunOptions {
   readonly listen?: string;
   readonly admin?: string;
   readonly stateDir?: string;
+  /** In place of what the policy says. */
+  readonly processes?: number | 'auto';
 }
 
 /** Serves until a signal ends it. Resolves to the exit code. */
@@ -63,7 +71,7 @@ export async function run(options: RunOptions, voice: Voice): Promise<number> {
     return EXIT.usage;
   }
   const source = await openPolicy(file, {});
-  return serve(source, shadow === undefined ? null : await fileSource(shadow).load(), voice, null);
+  return serve(source, shadow === undefined ? null : await fileSource(shadow).load(), options.processes, voice, null);
 }
 
 async function runQuickstart(options: RunOptions, voice: Voice): Promise<number> {
@@ -77,11 +85,14 @@ async function runQuickstart(options: RunOptions, voice: Voice): Promise<number>
       stateDir: options.stateDir ?? defaultStateDir(process.env),
     });
     const { text, policyFile } = quickstart;
-    const source = {
-      load: async () => await loadPolicyText(text, policyFile, { env: process.env, now: Date.now() }),
+    const source: Source = {
+      file: policyFile,
+      given: text,
+      load: async (asked = {}) =>
+        await loadPolicyText(text, policyFile, { env: process.env, now: Date.now(), ...asked }),
       text: () => Promise.resolve(text),
     };
-    return await serve(source, null, voice, { quickstart, demo: demo !== null });
+    return await serve(source, null, options.processes, voice, { quickstart, demo: demo !== null });
   } catch (error) {
     if (!(error instanceof QuickstartError)) throw error;
     voice.err(error.message);
@@ -126,56 +137,82 @@ async function sound(loaded: Loaded, inherited: InheritedSockets | null, voice: 
   return exitCodeFor(read.issues);
 }
 
-async function readAgain(source: Source, inherited: InheritedSockets | null): Promise<ReadAgain> {
-  const read = await judged(await source.load(), inherited);
+/** @param keeps what is read is kept, for the workers */
+async function readAgain(source: Source, inherited: InheritedSockets | null, keeps: boolean): Promise<ReadAgain> {
+  const { loaded, reading } = keeps ? await readForWorkers(source) : { loaded: await source.load(), reading: null };
+  const read = await judged(loaded, inherited);
   const { files } = read;
   if (!read.ok) return { ok: false, exitCode: exitCodeFor(read.issues), issues: read.issues, files };
   const text = await source.text();
-  return { ok: true, policy: read.policy, files, locate: (path) => (text === null ? null : positionOf(text, path)) };
+  return {
+    ok: true,
+    policy: read.policy,
+    files,
+    locate: (path) => (text === null ? null : positionOf(text, path)),
+    ...(reading === null ? {} : { reading }),
+  };
 }
 
-type Source = Pick<PolicySource, 'load' | 'text'>;
+type Source = Pick<PolicySource, 'file' | 'given' | 'load' | 'text'>;
 
-/** Digests of credentials that are no longer in the policy, and that somebody may still show. */
-const MOST_FORMER = 100_000;
+/** The policy, and all that it was made of: the workers make theirs of the same bytes. */
+async function readForWorkers(source: Source): Promise<{ readonly loaded: Loaded; readonly reading: PolicyReading }> {
+  const { keeping } = await import('../policy/reading.js');
+  const reading: Reading = { files: new Map(), secrets: new Map(), hosts: new Map() };
+  const now = Date.now();
+  const loaded = await source.load({ outside: keeping(reading), now });
+  return { loaded, reading: { file: source.file, text: source.given, now, reading } };
+}
 
-/** What the log never shows. */
-class KnownCredentials {
-  readonly #digests = new Set<string>();
+/** One that serves by itself: then there is no owner. */
+function wantedProcesses(asked: number | 'auto'): number {
+  return asked === 'auto' ? availableParallelism() : asked;
+}
 
-  constructor(policies: readonly Policy[]) {
-    for (const policy of policies) this.add(policy);
-  }
+interface Crewed {
+  readonly policy: Policy;
+  readonly files: FilesRead;
+  readonly crew: Workforce;
+}
 
-  has(digest: string): boolean {
-    return this.#digests.has(digest);
-  }
-
-  add(policy: Policy): void {
-    const now = knownDigests(policy);
-    for (const digest of now) {
-      // The last ones are those that there are.
-      this.#digests.delete(digest);
-      this.#digests.add(digest);
-    }
-    for (const digest of this.#digests) {
-      if (this.#digests.size <= now.size + MOST_FORMER) break;
-      this.#digests.delete(digest);
-    }
-  }
+/** What is served by several processes, or the exit code; then what is wrong has been said. */
+async function crewFor(
+  source: Source,
+  inherited: InheritedSockets | null,
+  wanted: number,
+  log: Log,
+  voice: Voice,
+): Promise<Crewed | number> {
+  // Read again, this time to be kept: whoever has one process has nothing kept.
+  const { loaded, reading } = await readForWorkers(source);
+  const policy = await sound(loaded, inherited, voice);
+  if (typeof policy === 'number') return policy;
+  const { Workforce } = await import('../workers/crew.js');
+  return { policy, files: loaded.files, crew: new Workforce(wanted, reading, log) };
 }
 
 /** @param tried the policy that is tried beside it; null: none is */
 async function serve(
   source: Source,
   tried: Loaded | null,
+  processes: number | 'auto' | undefined,
   voice: Voice,
   hints: { readonly quickstart: Quickstart; readonly demo: boolean } | null,
 ): Promise<number> {
   const inherited = await inheritedSockets();
   const loaded = await source.load();
-  const policy = await sound(loaded, inherited, voice);
-  if (typeof policy === 'number') return policy;
+  const read = await sound(loaded, inherited, voice);
+  if (typeof read === 'number') return read;
+  let policy = read;
+  let { files } = loaded;
+  const wanted = wantedProcesses(processes ?? policy.processes);
+  if (wanted > 1) {
+    const unfit = [...unfitForMany(policy), ...(tried === null ? [] : ['--shadow tries a policy'])];
+    if (unfit.length > 0) {
+      for (const why of unfit) voice.err(`${policy.file}: processes: ${why}, which only one process can do`);
+      return EXIT.policy;
+    }
+  }
   const shadow = tried === null ? null : await sound(tried, inherited, voice);
   if (typeof shadow === 'number') return shadow;
   const known = new KnownCredentials([policy, shadow].filter((one) => one !== null));
@@ -184,13 +221,20 @@ async function serve(
   const notices = await noticesTo(log);
   const ended = endOfProcess(log, notices);
   try {
+    const crewed = wanted > 1 ? await crewFor(source, inherited, wanted, log, voice) : null;
+    if (typeof crewed === 'number') return crewed;
+    if (crewed !== null) {
+      ({ policy, files } = crewed);
+      known.add(policy);
+    }
     const app = await App.start({
       policy,
       shadow,
       log,
       redactor,
-      files: loaded.files,
-      readAgain: async () => await readAgain(source, inherited),
+      files,
+      ...(crewed === null ? {} : { crew: crewed.crew }),
+      readAgain: async () => await readAgain(source, inherited, crewed !== null),
       inherited,
       installing: (next) => {
         known.add(next);
@@ -206,7 +250,7 @@ async function serve(
     }
     notices?.ready(servingStatus(policy.version), { listening: () => app.listening });
     if (hints !== null) voice.err(hintLines(app, hints.quickstart, hints.demo));
-    return await ended.drained(app);
+    return await ended.drained(app, crewed?.crew.broken ?? null);
   } catch (error) {
     if (error instanceof AddressError) {
       const hint = error.code === 'EADDRINUSE' ? addressHint(hints !== null) : '';
@@ -228,6 +272,11 @@ async function serve(
     if (error instanceof SessionKeyError) {
       voice.err(`${policy.file}: ${error.message}`);
       return EXIT.secret;
+    }
+    // Of the workers: a class of a module that is not loaded where there are none.
+    if (error instanceof Error && error.name === 'CrewError' && 'exitCode' in error) {
+      voice.err(`${policy.file}: ${error.message}`);
+      return typeof error.exitCode === 'number' ? error.exitCode : EXIT.policy;
     }
     throw error;
   } finally {
@@ -340,8 +389,8 @@ function shellWord(text: string): string {
 }
 
 interface End {
-  /** Resolves to the exit code when the process may end. */
-  drained(app: App): Promise<number>;
+  /** Resolves to the exit code when the process may end. @param broken why it cannot go on, if ever; null: it can */
+  drained(app: App, broken: Promise<string> | null): Promise<number>;
   forget(): void;
 }
 
@@ -384,11 +433,17 @@ function endOfProcess(log: Log, notices: ServiceNotices | null): End {
   // Its default would end the process, which is not what somebody who sends it after a change has in mind.
   process.on('SIGHUP', onHangup);
   return {
-    drained: async (app) => {
+    drained: async (app, broken) => {
       running = app;
       // Sent while it was starting, after a change that it may have read already or not.
       if (hungUp) reload(app);
-      await asked;
+      const why = await Promise.race([asked.then(() => null), ...(broken === null ? [] : [broken])]);
+      if (why !== null) {
+        log.error('workers.broken', `guardbee ends: ${why}`);
+        notices?.stopping(app.longestEndMs);
+        await app.stop();
+        return EXIT.policy;
+      }
       notices?.stopping(app.longestEndMs);
       const drained = await Promise.race([app.drain(), askedAgain.then(() => null)]);
       if (drained !== true) await app.stop();
@@ -410,6 +465,7 @@ interface RunFlags extends PolicyOptions {
   readonly listen?: string;
   readonly admin?: string;
   readonly stateDir?: string;
+  readonly processes?: number | 'auto';
 }
 
 export function registerRun(program: Command, voice: Voice): void {
@@ -423,10 +479,18 @@ export function registerRun(program: Command, voice: Voice): void {
     .option('--listen <address>', 'without a policy: where to listen (127.0.0.1:8443)')
     .option('--admin <address>', 'without a policy: the admin pages (127.0.0.1:9180), or "off"')
     .option('--state-dir <dir>', 'without a policy: where the certificate and the token are kept')
+    .option(
+      '--processes <number>',
+      'how many processes serve, or auto: one for each core; in place of what the policy says (1)',
+      processesOption,
+    )
     .addHelpText('after', '\nExample:\n  guardbee run --policy policy.yaml\n')
     .action(
       ending(
-        async (positional: string | undefined, { shadow, upstream, listen, admin, stateDir, ...named }: RunFlags) => {
+        async (
+          positional: string | undefined,
+          { shadow, upstream, listen, admin, stateDir, processes, ...named }: RunFlags,
+        ) => {
           const file = namedPolicy(positional, named);
           return await run(
             {
@@ -436,10 +500,17 @@ export function registerRun(program: Command, voice: Voice): void {
               ...(listen === undefined ? {} : { listen }),
               ...(admin === undefined ? {} : { admin }),
               ...(stateDir === undefined ? {} : { stateDir }),
+              ...(processes === undefined ? {} : { processes }),
             },
             voice,
           );
         },
       ),
     );
+}
+
+function processesOption(text: string): number | 'auto' {
+  if (text === 'auto') return text;
+  if (/^[1-9]\d?$/.test(text) && Number(text) <= MOST_PROCESSES) return Number(text);
+  throw new InvalidArgumentError(`allowed is auto, or a number of 1 to ${String(MOST_PROCESSES)}`);
 }

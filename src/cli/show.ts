@@ -116,6 +116,7 @@ class Showing {
       log: { level: log.level, file: log.file ?? undefined, format: log.format },
       admin: admin === null ? undefined : { bind: bindText(admin) },
       drain: duration(drainMs),
+      processes: this.#policy.processes,
       watch,
     };
   }

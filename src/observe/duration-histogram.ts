@@ -1,6 +1,12 @@
 /** Upper bounds in seconds, as OpenTelemetry advises for HTTP. */
 const BOUNDS: readonly number[] = [0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10];
 
+/** Observations by bucket, as another process counted them. */
+export interface Durations {
+  readonly buckets: Float64Array;
+  readonly sum: number;
+}
+
 /** The observations of one set of labels. */
 export class DurationSeries {
   /** By the smallest bound that holds them; the last one holds the rest. */
@@ -14,6 +20,19 @@ export class DurationSeries {
     while (index < BOUNDS.length && value > (BOUNDS[index] ?? 0)) index++;
     this.buckets[index] = (this.buckets[index] ?? 0) + 1;
     this.sum += value;
+  }
+
+  /** All of them; there are none then. */
+  take(): Durations {
+    const taken = { buckets: this.buckets.slice(), sum: this.sum };
+    this.buckets.fill(0);
+    this.sum = 0;
+    return taken;
+  }
+
+  add({ buckets, sum }: Durations): void {
+    for (const [index, count] of buckets.entries()) this.buckets[index] = (this.buckets[index] ?? 0) + count;
+    this.sum += sum;
   }
 }
 

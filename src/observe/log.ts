@@ -7,7 +7,7 @@ import { type Logger, pino } from 'pino';
 import type { LogLevel, LogSettings } from '../policy/policy.js';
 import type { AccessLine } from './record.js';
 import { type Printable, type Redactor, constant } from './redact.js';
-import { LineSink } from './sink.js';
+import { LineSink, type LinesElsewhere } from './sink.js';
 import { timestamp } from './timestamp.js';
 
 /** Names as OpenTelemetry has them; ours begin with `guardbee.`. What is null is left out. */
@@ -18,6 +18,8 @@ export interface LogStream {
   readonly fd: number;
   readonly terminal: boolean;
   readonly colours: boolean;
+  /** Where another process writes the lines, whatever the policy names. */
+  readonly elsewhere?: LinesElsewhere;
 }
 
 export interface LogTimings {
@@ -50,7 +52,7 @@ export function createLog(
 }
 
 /** Colours are for terminals, and not for those who set NO_COLOR (no-color.org). */
-function standardOutput(): LogStream {
+export function standardOutput(): LogStream {
   const terminal = isatty(1);
   const plain = (process.env['NO_COLOR'] ?? '') !== '' || process.env['TERM'] === 'dumb';
   return { fd: 1, terminal, colours: terminal && !plain };
@@ -95,13 +97,15 @@ export class Log {
         'guardbee.lines_lost': lines,
       });
     this.#sink = new LineSink({
-      target: settings.file === null ? { fd: stream.fd } : { file: settings.file },
+      target: stream.elsewhere ?? (settings.file === null ? { fd: stream.fd } : { file: settings.file }),
       ...(terminal ? AT_ONCE : BATCHED),
       ...timings,
       lost,
     });
     this.#standardOutput =
-      settings.file === null ? null : new LineSink({ target: { fd: stream.fd }, ...BATCHED, ...timings, lost });
+      settings.file === null || stream.elsewhere !== undefined
+        ? null
+        : new LineSink({ target: { fd: stream.fd }, ...BATCHED, ...timings, lost });
   }
 
   get level(): LogLevel {
@@ -165,6 +169,13 @@ export class Log {
   /** A line that `AccessRecorder` has made, of cleaned fields only. */
   access(line: AccessLine): void {
     this.#sink.write(line);
+  }
+
+  /** Lines that a worker has made, each with its line end. */
+  passOn(lines: string): void {
+    let count = 0;
+    for (let at = lines.indexOf('\n'); at !== -1; at = lines.indexOf('\n', at + 1)) count++;
+    this.#sink.writeLines(lines, count);
   }
 
   /** For logrotate: whoever moved the file away sends SIGUSR1. */

@@ -10,7 +10,7 @@ import type { DenialReason } from '../denial.js';
 import type { ExchangeRecord, Outcome } from '../exchange-record.js';
 import type { FailureReason } from '../failure.js';
 import type { Policy, Route } from '../policy/policy.js';
-import { DurationHistogram, DurationSeries } from './duration-histogram.js';
+import { DurationHistogram, DurationSeries, type Durations } from './duration-histogram.js';
 import { type AcmeFigures, registerAcme } from './acme-metrics.js';
 import { type AuditFigures, auditDurations, registerAudit } from './audit/audit-metrics.js';
 import { METHODS } from './method.js';
@@ -46,6 +46,49 @@ export interface JwksFigures {
 export interface ShadowFigures {
   readonly version: string;
   readonly counts: ReadonlyMap<string, Readonly<Record<ShadowOutcome, number>>>;
+}
+
+/** What a process has counted since it was last asked, for another that adds it up, and what there is at present. */
+export interface Figures {
+  readonly routes: readonly {
+    readonly listener: string;
+    readonly route: string;
+    /** By method and status, as they are counted. */
+    readonly requests: ReadonlyMap<number, number>;
+    readonly allowed: number;
+    readonly denied: ReadonlyMap<DenialReason, number>;
+    readonly durations: Durations;
+  }[];
+  readonly upstreams: readonly {
+    readonly upstream: string;
+    readonly answers: Durations;
+    readonly aborts: ReadonlyMap<AbortCause, number>;
+    /** Null: nothing was heard of it. */
+    readonly up: number | null;
+  }[];
+  readonly listeners: readonly {
+    readonly listener: string;
+    readonly refused: ReadonlyMap<DenialReason, number>;
+    readonly handshakeFailures: number;
+    readonly failuresDelayed: number;
+    readonly bytesIn: number;
+    readonly bytesOut: number;
+    readonly ended: ReadonlyMap<FailureReason | typeof NO_REASON, number>;
+    /** At present. */
+    readonly streams: Readonly<Record<'sse' | 'ws' | 'tcp', number>>;
+  }[];
+  readonly droppedLines: number;
+  /** At present. */
+  readonly heldBytes: number;
+}
+
+/** Other processes that work for this one. */
+export interface Workers {
+  /** At present. */
+  readonly ready: number;
+  readonly wanted: number;
+  /** Those that were begun in the place of one that died, since the start. */
+  readonly restarts: number;
 }
 
 export type AbortCause = 'client' | 'deadline' | 'upstream';
@@ -114,6 +157,8 @@ class UpstreamSeries {
   readonly aborts = new Map<AbortCause, number>();
   /** NaN: not known. */
   up = Number.NaN;
+  /** `up` was heard of since somebody last asked for it. */
+  heard = false;
   exposed = Number.NaN;
   /** Of the policy that is in force. */
   current = true;
@@ -172,6 +217,12 @@ export class Metrics {
   #shadow: ShadowFigures | null = null;
   #readiness: () => ReadinessReport = () => ({ checks: [] });
   #audit: (() => AuditFigures) | null = null;
+  /** Null: there is this process alone. */
+  #workers: (() => Workers) | null = null;
+  /** What workers have at present, by their numbers. */
+  readonly #elsewhere = new Map<number, Figures>();
+  #droppedElsewhere = 0;
+  #toldDropped = 0;
 
   constructor(options: MetricsOptions) {
     this.#options = { version: options.version, log: options.log };
@@ -320,6 +371,120 @@ export class Metrics {
     this.#readiness = read;
   }
 
+  /** @param read asked at every scrape */
+  watchWorkers(read: () => Workers): void {
+    this.#workers = read;
+  }
+
+  /** What was counted since this was last called: it is counted elsewhere from here on. */
+  take(): Figures {
+    const dropped = this.#options.log.droppedLines;
+    const figures: Figures = {
+      routes: [...this.#byName.values()].flatMap((one) => {
+        const { listener, route, allowed } = one;
+        if (one.requests.size === 0) return [];
+        one.allowed = 0;
+        return [
+          {
+            listener,
+            route,
+            allowed,
+            requests: taken(one.requests),
+            denied: taken(one.denied),
+            durations: one.durations.take(),
+          },
+        ];
+      }),
+      upstreams: [...this.#upstreams].flatMap(([upstream, one]) => {
+        if (!one.heard && one.aborts.size === 0) return [];
+        const up = one.heard ? one.up : null;
+        one.heard = false;
+        return [{ upstream, up, aborts: taken(one.aborts), answers: one.answers.take() }];
+      }),
+      listeners: [...this.#listeners].map(([listener, one]) => {
+        const { handshakeFailures, failuresDelayed, sessions } = one;
+        const { bytesIn, bytesOut } = sessions ?? { bytesIn: 0, bytesOut: 0 };
+        one.handshakeFailures = 0;
+        one.failuresDelayed = 0;
+        if (sessions !== null) {
+          sessions.bytesIn = 0;
+          sessions.bytesOut = 0;
+        }
+        return {
+          listener,
+          refused: taken(one.refused),
+          handshakeFailures,
+          failuresDelayed,
+          bytesIn,
+          bytesOut,
+          ended: sessions === null ? new Map() : taken(sessions.ended),
+          streams: { ...one.streams },
+        };
+      }),
+      droppedLines: dropped - this.#toldDropped,
+      heldBytes: this.#heldBodies(),
+    };
+    this.#toldDropped = dropped;
+    return figures;
+  }
+
+  /** Adds what a worker has counted. */
+  absorb(worker: number, figures: Figures): void {
+    this.#elsewhere.set(worker, figures);
+    this.#droppedElsewhere += figures.droppedLines;
+    for (const { listener, route, requests, allowed, denied, durations } of figures.routes) {
+      const one = this.#named(listener, route);
+      one.allowed += allowed;
+      addAll(one.requests, requests);
+      addAll(one.denied, denied);
+      one.durations.add(durations);
+    }
+    for (const { upstream, answers, aborts, up } of figures.upstreams) {
+      const one = this.#upstream(upstream);
+      one.answers.add(answers);
+      addAll(one.aborts, aborts);
+      if (up !== null) one.up = up;
+    }
+    for (const {
+      listener,
+      refused,
+      handshakeFailures,
+      failuresDelayed,
+      bytesIn,
+      bytesOut,
+      ended,
+    } of figures.listeners) {
+      const one = this.#listener(listener);
+      addAll(one.refused, refused);
+      one.handshakeFailures += handshakeFailures;
+      one.failuresDelayed += failuresDelayed;
+      if (one.sessions === null) continue;
+      one.sessions.bytesIn += bytesIn;
+      one.sessions.bytesOut += bytesOut;
+      addAll(one.sessions.ended, ended);
+    }
+  }
+
+  /** A worker is gone, and all that it had open. */
+  forgetWorker(worker: number): void {
+    this.#elsewhere.delete(worker);
+  }
+
+  /** Here and in workers. */
+  #streamsOf(name: string, here: ListenerSeries['streams']): ListenerSeries['streams'] {
+    if (this.#elsewhere.size === 0) return here;
+    const sum = { ...here };
+    for (const { listeners } of this.#elsewhere.values()) {
+      for (const { listener, streams } of listeners) {
+        if (listener !== name) continue;
+        sum.sse += streams.sse;
+        sum.ws += streams.ws;
+        sum.tcp += streams.tcp;
+      }
+    }
+    return sum;
+  }
+
   #observeSession({ listener, outcome, upstream, upstreamMs }: ExchangeRecord): void {
     const one = this.#listener(listener);
     one.streams.tcp = Math.max(0, one.streams.tcp - 1);
@@ -334,9 +499,13 @@ export class Metrics {
     if (upstreamMs !== null) {
       series.answers.observe(upstreamMs / 1000);
       series.up = 1;
+      series.heard = true;
     }
     if (outcome.kind !== 'failed') return;
-    if (UNREACHABLE.has(outcome.reason)) series.up = 0;
+    if (UNREACHABLE.has(outcome.reason)) {
+      series.up = 0;
+      series.heard = true;
+    }
     const cause = ABORTS[outcome.reason];
     if (cause !== undefined) series.aborts.set(cause, (series.aborts.get(cause) ?? 0) + 1);
   }
@@ -472,7 +641,7 @@ export class Metrics {
       },
     );
     into.counter('log_lines_dropped_total', 'Log lines lost to a slow reader or a full disk.', [], (put) => {
-      put([], this.#options.log.droppedLines);
+      put([], this.#options.log.droppedLines + this.#droppedElsewhere);
     });
     into.gauge('connections', 'Open connections.', ['listener'], (put) => {
       for (const [listener, { connections }] of this.#listeners) put([listener], connections);
@@ -482,7 +651,8 @@ export class Metrics {
       'Open event streams (sse), WebSockets (ws) and sessions of tcp listeners (tcp).',
       ['listener', 'kind'],
       (put) => {
-        for (const [listener, { streams, sessions }] of this.#listeners) {
+        for (const [listener, { streams: here, sessions }] of this.#listeners) {
+          const streams = this.#streamsOf(listener, here);
           if (sessions !== null) {
             put([listener, 'tcp'], streams.tcp);
             continue;
@@ -551,7 +721,9 @@ export class Metrics {
       },
     );
     into.gauge('held_body_bytes', 'Request bodies that are held to be judged; 64 MiB is the most.', [], (put) => {
-      put([], this.#heldBodies());
+      let bytes = this.#heldBodies();
+      for (const { heldBytes } of this.#elsewhere.values()) bytes += heldBytes;
+      put([], bytes);
     });
     into.counter(
       'shadow_decisions_total',
@@ -575,6 +747,7 @@ export class Metrics {
       },
     );
     if (this.#audit !== null) registerAudit(into, this.#audit);
+    if (this.#workers !== null) registerWorkers(into, this.#workers);
     into.counter('reloads_total', 'Times that the policy was read again, and what came of it.', ['result'], (put) => {
       for (const result of ['ok', 'failed'] as const) put([result], this.#reloads[result]);
     });
@@ -601,4 +774,25 @@ export class Metrics {
       put([this.#options.version, process.version], 1);
     });
   }
+}
+
+function registerWorkers(into: Register, read: () => Workers): void {
+  into.gauge('workers', 'Processes that serve connections.', ['state'], (put) => {
+    const { ready, wanted } = read();
+    put(['ready'], ready);
+    put(['wanted'], wanted);
+  });
+  into.counter('worker_restarts_total', 'Workers that died and had another begun in their place.', [], (put) => {
+    put([], read().restarts);
+  });
+}
+
+function taken<K>(counts: Map<K, number>): ReadonlyMap<K, number> {
+  const all = new Map(counts);
+  counts.clear();
+  return all;
+}
+
+function addAll<K>(to: Map<K, number>, counts: ReadonlyMap<K, number>): void {
+  for (const [key, count] of counts) to.set(key, (to.get(key) ?? 0) + count);
 }

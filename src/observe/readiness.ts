@@ -16,6 +16,8 @@ export type ReadinessCheckName =
   | `jwks:${string}`
   /** A second policy that is tried. */
   | 'shadow'
+  /** Where there are several processes. */
+  | 'workers'
   | 'draining';
 
 export interface ReadinessCheck {

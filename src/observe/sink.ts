@@ -10,7 +10,13 @@ import {
 import { Socket } from 'node:net';
 
 /** Where lines go. */
-export type SinkTarget = { readonly fd: number } | { readonly file: string };
+export type SinkTarget = { readonly fd: number } | { readonly file: string } | LinesElsewhere;
+
+/** Another process writes them. */
+export interface LinesElsewhere {
+  /** Takes whole lines, each with its line end. False: it takes none at present. */
+  send(lines: string): boolean;
+}
 
 export interface SinkOptions {
   readonly target: SinkTarget;
@@ -84,6 +90,18 @@ export class LineSink {
       return;
     }
     this.#waiting += line + '\n';
+    if (this.#waiting.length >= this.#options.flushBytes) this.flush();
+    else if (this.#timer === null && !this.#writing) this.#wait();
+  }
+
+  /** Lines of another process, each with its line end. */
+  writeLines(lines: string, count: number): void {
+    if (this.#closed) return;
+    if (this.#waiting.length + (this.#chunk?.length ?? 0) + lines.length > this.#options.maxBytes) {
+      this.#drop(count);
+      return;
+    }
+    this.#waiting += lines;
     if (this.#waiting.length >= this.#options.flushBytes) this.flush();
     else if (this.#timer === null && !this.#writing) this.#wait();
   }
@@ -252,6 +270,7 @@ interface Outlet {
 }
 
 function openOutlet(target: SinkTarget): Outlet {
+  if ('send' in target) return outletElsewhere(target);
   if ('file' in target) {
     // O_NONBLOCK: without it, opening a FIFO waits for its reader. Of a regular file it is ignored.
     const flags = constants.O_WRONLY | constants.O_APPEND | constants.O_CREAT | constants.O_NONBLOCK;
@@ -304,6 +323,21 @@ function outletOf(fd: number, stats: Stats, own: boolean, nonBlocking: boolean):
     },
     writeNow: (bytes) => writeFileSync(fd, bytes),
     close,
+  };
+}
+
+function outletElsewhere(target: LinesElsewhere): Outlet {
+  const full = (): NodeJS.ErrnoException => Object.assign(new Error('too much waits'), { code: 'EAGAIN' });
+  return {
+    write: (bytes, done) => {
+      const taken = target.send(bytes.toString('utf8'));
+      setImmediate(done, taken ? null : full(), taken ? bytes.length : 0);
+    },
+    writeNow: (bytes) => {
+      if (!target.send(bytes.toString('utf8'))) throw full();
+      return bytes.length;
+    },
+    close: () => undefined,
   };
 }
 

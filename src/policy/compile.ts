@@ -19,6 +19,7 @@ import { declaredNames } from './names.js';
 import type { DeclaredNames } from './names.js';
 import type { Holder, Listener, Policy, UpstreamExposure } from './policy.js';
 import { checkRevocation, compileRedis } from './compile-state.js';
+import { unfitForMany } from './processes.js';
 import { compileTests } from './compile-tests.js';
 import { sortIssues } from './render-issues.js';
 import type { PolicyFile } from './schema.js';
@@ -76,6 +77,7 @@ export function compile(validated: Validated<PolicyFile>, surroundings: Surround
   const redis = compileRedis(file, tree, material, findings);
   checkRevocation(tree, authenticators.byName, findings);
   const acme = compileAcme(file, tree, listeners, material, findings);
+  checkProcesses(file, tree, { listeners, authenticators: authenticators.byName }, findings);
   const tests = compileTests(file, tree, listeners, names, findings);
 
   const stateDir = file.state?.dir === undefined ? surroundings.stateDir : path.resolve(baseDir, file.state.dir);
@@ -102,6 +104,7 @@ export function compile(validated: Validated<PolicyFile>, surroundings: Surround
     admin: file.admin === undefined ? null : compileBind(file.admin.bind, tree.at(['admin', 'bind'])),
     drainMs: file.drain ?? 30_000,
     watch: file.watch ?? false,
+    processes: file.processes ?? 1,
     tests,
     warnings,
   };
@@ -148,6 +151,24 @@ function checkAdmin(file: PolicyFile, tree: Draft, findings: Findings): void {
     `refusing ${formatBind(bind)}: the admin endpoints ask for no credential, so they answer on loopback only`,
     `write bind: 127.0.0.1:${bind.port}; to scrape /metrics from elsewhere, give it a listener with this as its upstream`,
   );
+}
+
+function checkProcesses(
+  file: PolicyFile,
+  tree: Draft,
+  policy: Parameters<typeof unfitForMany>[0],
+  findings: Findings,
+): void {
+  if ((file.processes ?? 1) === 1) return;
+  for (const why of unfitForMany(policy)) {
+    findings.error(
+      'unfit_for_processes',
+      tree.get('processes'),
+      'value',
+      `${why}, which only one process can do`,
+      'write processes: 1, or leave it out',
+    );
+  }
 }
 
 function bindsOf(file: PolicyFile, tree: Draft): Parameters<typeof findDuplicateBinds>[0] {

@@ -43,6 +43,8 @@ export interface Policy {
   readonly drainMs: number;
   /** It is read again when its files change. */
   readonly watch: boolean;
+  /** Processes that serve connections; `auto`: as many as there are cores. */
+  readonly processes: number | 'auto';
   readonly tests: readonly PolicyTest[];
   /** Things worth saying at every start: `unsafe_…` keys, environment secrets, shadowed routes. */
   readonly warnings: readonly Issue[];

@@ -7,6 +7,7 @@
  */
 import { z } from 'zod';
 import { METHODS } from './methods.js';
+import { MOST_PROCESSES } from './processes.js';
 import { parsed, refused } from './parsed.js';
 import { authenticator, localIdentity, type token, tokens } from './schema-authenticators.js';
 import {
@@ -224,6 +225,7 @@ const redis = map('a map such as { url: { file: PATH } }', {
   ).optional(),
 }).meta({ id: 'redis', description: 'What several sidecars share: a Redis or Valkey server' });
 
+const PROCESSES_FORM = `auto, or a number of 1 to ${MOST_PROCESSES}`;
 const EXPOSURE_FORM = 'refuse, warn or { firewalled: "why" }';
 
 export const policySchema = map('a map with version and listeners', {
@@ -261,6 +263,10 @@ export const policySchema = map('a map with version and listeners', {
   admin: map('a map such as { bind: 127.0.0.1:9180 }', { bind }).optional(),
   drain: duration.optional(),
   watch: flag.optional().meta({ description: 'Read this file, and those that it names, again when they change' }),
+  processes: z
+    .union([z.literal('auto', { error: PROCESSES_FORM }), count(1, MOST_PROCESSES)], { error: PROCESSES_FORM })
+    .optional()
+    .meta({ description: 'Processes that serve connections; auto: one for each core' }),
   tests: list(policyTest, 'policy tests').optional(),
 });
 

@@ -198,7 +198,7 @@ class ForwardHandler implements AnswerHandler {
 
   /** Another process knows how many streams the caller has open. */
   #wait(opens: Promise<boolean>, status: number, head: ClientHead): void {
-    const early = { pieces: [] as Buffer[], ended: false };
+    const early: { readonly pieces: Buffer[]; ended: boolean } = { pieces: [], ended: false };
     this.#early = early;
     this.#paused = true;
     opens
@@ -211,9 +211,10 @@ class ForwardHandler implements AnswerHandler {
           return;
         }
         this.#begin(status, head);
-        for (const piece of early.pieces) this.data(piece);
+        let more = true;
+        for (const piece of early.pieces) more = this.data(piece);
         if (early.ended) this.ended();
-        else if (!this.#paused) this.#connection.resume();
+        else if (more) this.#connection.resume();
       })
       .catch(() => {
         this.#end('sidecar_error');

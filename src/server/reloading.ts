@@ -11,6 +11,7 @@ import type {
   Position,
 } from '../policy/policy.js';
 import { digestOfCredentials } from './audit.js';
+import type { PolicyReading } from './together.js';
 import { sha256Hex } from '../secret/digest.js';
 import type { FilesRead } from '../secret/files.js';
 
@@ -24,6 +25,8 @@ export type ReadAgain = {
       readonly policy: Policy;
       /** Where a key stands in its text; null where that is not known. */
       readonly locate: (path: readonly string[]) => Position | null;
+      /** What it was made of, for the workers; left out where there are none. */
+      readonly reading?: PolicyReading;
     }
   | { readonly ok: false; readonly exitCode: number; readonly issues: readonly Issue[] }
 );
@@ -73,6 +76,7 @@ export function notReloadable(before: Policy, read: ReadAgain & { readonly ok: t
       'lines of two formats in one log can be read by nobody',
     ],
     [['audit'], auditOf(before.audit) === auditOf(after.audit), 'the trail is being written'],
+    [['processes'], before.processes === after.processes, 'the processes have been begun'],
   ];
   return checks.flatMap(([path, same, why]): Issue[] => {
     if (same) return [];

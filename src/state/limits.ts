@@ -13,7 +13,7 @@ const MOST_CALLERS_IN_ALL = 262_144;
 const LEAST_CALLERS = 1024;
 
 /** Every rule of a policy that is counted, each once. */
-function countRules(policy: Policy): ReadonlyMap<string, CountRule> {
+export function countRules(policy: Policy): ReadonlyMap<string, CountRule> {
   const rules = new Map<string, CountRule>();
   for (const listener of policy.listeners) {
     if (listener.type !== 'http') continue;

@@ -14,10 +14,17 @@ const LARGEST_FILE = 512 * 1024 * 1024;
 const SLACK = 1000;
 const RETRY_AFTER_MS = 1000;
 
-interface Entry {
+export interface Entry {
   readonly authenticator: string;
   readonly name: string;
   readonly untilMs: number;
+}
+
+/** Whose a thing is. */
+export interface Thing {
+  readonly upstream: string;
+  readonly id: string;
+  readonly entry: Entry;
 }
 
 export interface OwnershipEvents {
@@ -95,6 +102,8 @@ export class Ownership implements Owners {
   /** Epoch milliseconds; what failed is not tried again with every request. */
   #rewriteFromMs = 0;
   #journal: Journal | null = null;
+  /** Told of what is remembered, before whoever made it is answered; null: nobody else need know. */
+  spread: ((thing: Thing) => Promise<void>) | null = null;
 
   private constructor(policy: Policy, events: OwnershipEvents) {
     this.#events = events;
@@ -139,6 +148,24 @@ export class Ownership implements Owners {
     };
   }
 
+  /** What another process remembers, known here too; nothing is kept here. */
+  static known(policy: Policy, events: OwnershipEvents, things: readonly Thing[]): Ownership {
+    const made = new Ownership(policy, events);
+    for (const thing of things) made.learn(thing);
+    return made;
+  }
+
+  learn({ upstream, id, entry }: Thing): void {
+    this.#put(upstream, id, entry);
+  }
+
+  /** The oldest first. */
+  get things(): Thing[] {
+    return [...this.#entries].flatMap(([upstream, things]) =>
+      [...things.all].map(([id, entry]) => ({ upstream, id, entry })),
+    );
+  }
+
   get size(): number {
     return [...this.#entries.values()].reduce((sum, { size }) => sum + size, 0);
   }
@@ -156,7 +183,7 @@ export class Ownership implements Owners {
   async remember(
     upstream: string,
     id: string,
-    identity: Identity,
+    identity: Pick<Identity, 'authenticator' | 'name'>,
     settings: OwnsSettings,
     route: string,
   ): Promise<void> {
@@ -170,6 +197,7 @@ export class Ownership implements Owners {
     const { authenticator, name } = identity;
     const entry: Entry = { authenticator, name, untilMs: nowMs + settings.forMs };
     this.#put(upstream, id, entry);
+    await this.spread?.({ upstream, id, entry });
     try {
       await this.#journal?.append(toLine(upstream, id, entry));
       if (!this.#isRewriteDue(nowMs)) return;
@@ -248,7 +276,7 @@ export class Ownership implements Owners {
   }
 }
 
-function isOf(entry: Entry, { authenticator, name }: Identity): boolean {
+function isOf(entry: Entry, { authenticator, name }: Pick<Identity, 'authenticator' | 'name'>): boolean {
   return entry.authenticator === authenticator && entry.name === name;
 }
 

@@ -3,8 +3,15 @@ import type { Revocations, Standing } from '../identity/revocation.js';
 import type { Policy, RevocationSettings } from '../policy/policy.js';
 import type { Prepared } from './prepared.js';
 import { revocationTargets } from './revocation-targets.js';
-import { FileRevocations } from './revocation-file.js';
-import { type Revocation, type RevocationStore, StateError, type StoreStatus, type Tell } from './store.js';
+import { FileRevocations, MOST_REVOCATIONS } from './revocation-file.js';
+import {
+  type Revocation,
+  type RevocationStore,
+  StateError,
+  type StoreStatus,
+  type Tell,
+  revocationOf,
+} from './store.js';
 
 export type StoreName = RevocationSettings['store'];
 
@@ -21,6 +28,8 @@ export function storesNeeded(policy: Policy): ReadonlySet<StoreName> {
  */
 export class PolicyRevocations implements Revocations {
   readonly #stores: Map<StoreName, RevocationStore>;
+  /** Told of what the embedded store has taken up, before whoever asked for it is answered; null: nobody else need know. */
+  spread: ((revocation: Revocation) => Promise<void>) | null = null;
 
   constructor(stores: ReadonlyMap<StoreName, RevocationStore>) {
     this.#stores = new Map(stores);
@@ -93,12 +102,24 @@ export class PolicyRevocations implements Revocations {
   }
 
   async revoke(of: Revocable, nowMs: number): Promise<void> {
-    await this.#store(of.settings.store).revoke(of, nowMs);
+    await this.put(revocationOf(of), of.settings, nowMs);
   }
 
   /** @throws StateError */
   async put(revocation: Revocation, settings: RevocationSettings, nowMs: number): Promise<void> {
-    await this.#store(settings.store).put(revocation, settings, nowMs);
+    try {
+      await this.#store(settings.store).put(revocation, settings, nowMs);
+    } finally {
+      // Also where the disk has not taken it: it holds for as long as this process lives.
+      if (settings.store === 'embedded') await this.spread?.(revocation);
+    }
+  }
+
+  /** What the embedded store holds, for others to hold too; null where the policy needs none. */
+  embedded(nowMs: number): { readonly entries: readonly Revocation[]; readonly lost: boolean } | null {
+    const store = this.#stores.get('embedded');
+    if (store === undefined) return null;
+    return { entries: store.list(nowMs, MOST_REVOCATIONS).entries, lost: store.status.lost };
   }
 
   get stores(): ReadonlyMap<StoreName, RevocationStore> {

@@ -173,6 +173,7 @@ log:
   file: ${folder.file('guardbee.log')}
   format: auto
 drain: 90s
+processes: 1
 watch: false
 `,
   );

@@ -47,6 +47,7 @@ function policyOf(parts: Partial<ListenerParts>, tests: readonly RequestTest[] =
     admin: null,
     drainMs: 0,
     watch: false,
+    processes: 1,
     tests,
     warnings: [],
   };

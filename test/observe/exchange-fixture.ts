@@ -129,6 +129,7 @@ export function policyWith(routes: readonly Route[], version = 'abcdef123456'): 
     admin: null,
     drainMs: 1,
     watch: false,
+    processes: 1,
     tests: [],
     warnings: [],
   };

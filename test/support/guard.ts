@@ -132,6 +132,7 @@ export class Guard implements AsyncDisposable {
   }
 }
 
+/** `GUARD_PROCESSES=2` has tests try a guard of so many processes that were written of one. */
 export async function startGuard(options: GuardOptions): Promise<Guard> {
   const { authorityPem, server } = await certificates();
   const directory = new TemporaryDirectory();
@@ -154,7 +155,13 @@ export async function startGuard(options: GuardOptions): Promise<Guard> {
   for (const given of [made ?? {}, options.authenticators ?? {}]) {
     for (const [name, keys] of Object.entries(given)) authenticators[name] = { ...made?.[name], ...keys };
   }
-  const policy = { ...simple, listeners, authenticators };
+  const processes = process.env['GUARD_PROCESSES'];
+  const policy = {
+    ...simple,
+    ...(processes === undefined ? {} : { processes: Number(processes) }),
+    listeners,
+    authenticators,
+  };
   const policyFile = writePolicy(directory, policy);
   const shadow = options.shadow === undefined ? null : writePolicy(directory, options.shadow(policy), 'shadow.yaml');
   const child = startGuardbee({

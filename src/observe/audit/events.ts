@@ -39,6 +39,7 @@ export const AUDIT_EVENTS = [
   'records_undelivered',
   'clock_went_back',
   'audit_restored',
+  'worker_died',
 ] as const;
 export type AuditEvent = (typeof AUDIT_EVENTS)[number];
 

@@ -124,6 +124,17 @@ export class Evidence {
     return await this.#trail.durable(this.#add(entry, true));
   }
 
+  /** What another process saw. @param urgent somebody waits for it to be on the disk */
+  relay(entry: Entry, urgent: boolean): boolean | Promise<boolean> {
+    const seq = this.#add(entry, urgent);
+    return urgent ? this.#trail.durable(seq) : true;
+  }
+
+  /** Why nothing can be recorded at present; null: it can. */
+  get trouble(): string | null {
+    return this.#trail.trouble;
+  }
+
   stop(): void {
     this.#repeats.stop();
   }
