@@ -103,8 +103,8 @@ export class AddressError extends Error {
 
 export interface AppSettings {
   readonly policy: Policy;
-  /** What was found in the files that belong to it. */
-  readonly files: FilesRead;
+  /** What was found in the files that belong to it. Null: this process does not look whether they change. */
+  readonly files: FilesRead | null;
   /** Reads it again, with all that it names. */
   readonly readAgain: () => Promise<ReadAgain>;
   /** Told of a policy before it is in force: what it holds must not be seen in the log from then on. */
@@ -483,8 +483,8 @@ class Parts {
   }
 
   /** The one that there is, where there is one; another that is not started yet; null where none is wanted. */
-  async #fileWatchOf({ watch }: Policy, files: FilesRead): Promise<FileWatch | null> {
-    if (!watch) return null;
+  async #fileWatchOf({ watch }: Policy, files: FilesRead | null): Promise<FileWatch | null> {
+    if (!watch || files === null || this.settings.files === null) return null;
     if (this.#fileWatch !== null) return this.#fileWatch;
     const { FileWatch } = await import('./server/file-watch.js');
     return new FileWatch({ files, reload: async (aloud) => await this.#filesChanged(aloud) });

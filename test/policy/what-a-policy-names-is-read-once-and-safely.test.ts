@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { createHash } from 'node:crypto';
 import { chmod, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import * as path from 'node:path';
@@ -32,11 +33,44 @@ function tokensOf(policy: Policy): TokenTable {
 describe('a policy with everything', () => {
   let fixture: Fixture;
   let policy: Policy;
+  let loaded: Loaded;
   before(async () => {
     fixture = await preparePolicy(good('everything'));
-    policy = policyOf(await loadPolicy(fixture.file, fixture.options));
+    loaded = await loadPolicy(fixture.file, fixture.options);
+    policy = policyOf(loaded);
   });
   after(() => fixture.remove());
+
+  test('says which files it was made of, so that they can be watched', async () => {
+    const named = [...loaded.files.keys()].map((file) => path.relative(fixture.folder, file));
+    assert.deepEqual(named.sort(), [
+      'credentials/upstream-token',
+      'everything.yaml',
+      'queen.crt',
+      'queen.key',
+      'redis-url.txt',
+      'tokens.yaml',
+      'upstream-token.txt',
+    ]);
+    for (const [file, { content }] of loaded.files)
+      assert.equal(
+        content,
+        createHash('sha256')
+          .update(await readFile(file))
+          .digest('hex'),
+      );
+    const callers = await preparePolicy(good('callers-known-by-certificate-and-address'));
+    const { files } = await loadPolicy(callers.file, callers.options);
+    assert.deepEqual([...files.keys()].map((file) => path.relative(callers.folder, file)).sort(), [
+      'callers-known-by-certificate-and-address.yaml',
+      'nodes-ca.crl',
+      'nodes-ca.pem',
+      'queen.crt',
+      'queen.key',
+      'tokens.yaml',
+    ]);
+    await callers.remove();
+  });
 
   test('is compiled as it is written', () => {
     const [wide, local, selfmade, www] = policy.listeners;
