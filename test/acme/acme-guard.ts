@@ -1,15 +1,24 @@
 import { type WatchedProcess, startGuardbee } from '../support/process.js';
 import type { LogLine } from '../support/process.js';
 import { type PolicyValue, simplePolicy, tokenPair, writePolicy } from '../support/policy-builder.js';
-import type { Pebble } from '../support/pebble.js';
 import { TemporaryDirectory } from '../support/temporary-directory.js';
 import { freePort } from '../support/free-port.js';
+
+/** An authority, and where it looks. */
+export interface AuthorityAt {
+  readonly directoryUrl: string;
+  readonly caFile: string;
+  readonly httpPort: number;
+  readonly tlsPort: number;
+}
 
 export interface AcmeGuardOptions {
   readonly hosts: readonly string[];
   /** Keys of `acme` to add or replace. */
   readonly acme?: Readonly<Record<string, PolicyValue>>;
   readonly upstream?: string;
+  /** Writes files that the policy names; given the folder the policy stands in. */
+  readonly prepare?: (directory: TemporaryDirectory) => void;
   /** Top-level keys to add or replace. */
   readonly top?: Readonly<Record<string, PolicyValue>>;
 }
@@ -19,12 +28,12 @@ export class AcmeGuard implements AsyncDisposable {
   readonly directory = new TemporaryDirectory();
   readonly token = tokenPair();
   readonly adminPort: number;
-  readonly pebble: Pebble;
+  readonly authority: AuthorityAt;
   #options: AcmeGuardOptions;
   #process: WatchedProcess | null = null;
 
-  constructor(pebble: Pebble, options: AcmeGuardOptions, adminPort: number) {
-    this.pebble = pebble;
+  constructor(authority: AuthorityAt, options: AcmeGuardOptions, adminPort: number) {
+    this.authority = authority;
     this.#options = options;
     this.adminPort = adminPort;
   }
@@ -44,18 +53,18 @@ export class AcmeGuard implements AsyncDisposable {
 
   writePolicy(options: AcmeGuardOptions = this.#options): void {
     this.#options = options;
-    const { pebble } = this;
+    const { authority } = this;
     const { hosts } = options;
     const policy = simplePolicy({
       upstream: options.upstream ?? 'http://127.0.0.1:9',
-      bind: `127.0.0.1:${String(pebble.tlsPort)}`,
+      bind: `127.0.0.1:${String(authority.tlsPort)}`,
       stateDir: this.stateDir,
       tokens: [{ name: 'operator', roles: ['operator'], sha256: this.token.sha256 }],
       listener: { hosts: [...hosts], tls: { acme: true } },
       top: {
         acme: {
-          directory: pebble.directoryUrl,
-          ca: pebble.caFile,
+          directory: authority.directoryUrl,
+          ca: authority.caFile,
           terms_agreed: true,
           email: 'ops@example.com',
           ...options.acme,
@@ -69,7 +78,7 @@ export class AcmeGuard implements AsyncDisposable {
       ...policy,
       listeners: {
         ...listeners,
-        plain: { type: 'redirect', bind: `127.0.0.1:${String(pebble.httpPort)}`, hosts: [...hosts] },
+        plain: { type: 'redirect', bind: `127.0.0.1:${String(authority.httpPort)}`, hosts: [...hosts] },
       },
     });
   }
@@ -102,8 +111,9 @@ export class AcmeGuard implements AsyncDisposable {
   }
 }
 
-export async function startAcmeGuard(pebble: Pebble, options: AcmeGuardOptions): Promise<AcmeGuard> {
-  const guard = new AcmeGuard(pebble, options, await freePort());
+export async function startAcmeGuard(authority: AuthorityAt, options: AcmeGuardOptions): Promise<AcmeGuard> {
+  const guard = new AcmeGuard(authority, options, await freePort());
+  options.prepare?.(guard.directory);
   guard.writePolicy();
   await guard.start();
   return guard;

@@ -3,54 +3,34 @@
  * that the authority cannot reach has none, and keeps no other from its own.
  */
 import assert from 'node:assert/strict';
-import type { X509Certificate } from 'node:crypto';
+import { randomBytes } from 'node:crypto';
 import { readFileSync, readdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
-import { connect } from 'node:tls';
 import { test } from 'node:test';
 import { Pebble } from '../support/pebble.js';
+import { writeFileIn } from '../support/policy-builder.js';
 import { request } from '../support/raw-client.js';
 import { RecordingUpstream } from '../support/recording-upstream.js';
 import { startAcmeGuard } from './acme-guard.js';
-
-/** The certificate that a client gets, or the code of its error. */
-function shakeHands(
-  port: number,
-  servername: string,
-  more: { readonly ca?: string; readonly alpn?: string; readonly maxVersion?: 'TLSv1.2' } = {},
-): Promise<X509Certificate | string> {
-  return new Promise((resolve) => {
-    const { ca, alpn, maxVersion } = more;
-    const socket = connect({
-      port,
-      ...(servername === '' ? {} : { servername }),
-      ...(ca === undefined ? { rejectUnauthorized: false } : { ca }),
-      ...(alpn === undefined ? {} : { ALPNProtocols: [alpn] }),
-      ...(maxVersion === undefined ? {} : { maxVersion }),
-    });
-    socket.on('secureConnect', () => {
-      resolve(socket.getPeerX509Certificate() ?? 'no certificate');
-      socket.destroy();
-    });
-    socket.on('error', (error: NodeJS.ErrnoException) => {
-      resolve(error.code ?? 'an error');
-    });
-  });
-}
-
-function namesOf(shown: X509Certificate | string): string {
-  return typeof shown === 'string' ? shown : (shown.subjectAltName ?? '');
-}
+import { namesOf, shakeHands } from './handshake.js';
 
 const NO_CERTIFICATE = /HANDSHAKE_FAILURE/;
 
 test('a certificate of its own for each host, once the authority has seen that it is ours', async (t) => {
-  const pebble = await Pebble.start(t);
+  const key = randomBytes(32).toString('base64url');
+  const pebble = await Pebble.start(t, { externalAccounts: { 'kid-1': key } });
   if (pebble === null) return;
   await using upstream = await RecordingUpstream.start();
   pebble.lost.add('lost.example.com');
   const hosts = ['a.example.com', 'lost.example.com', 'b.example.com'];
-  await using guard = await startAcmeGuard(pebble, { hosts, upstream: upstream.url });
+  await using guard = await startAcmeGuard(pebble, {
+    hosts,
+    upstream: upstream.url,
+    prepare: (directory) => {
+      writeFileIn(directory, 'external.key', `${key}\n`, 0o600);
+    },
+    acme: { external_account: { key_id: 'kid-1', key: { file: 'external.key' } } },
+  });
   const { tlsPort: port } = pebble;
   const admin = { port: guard.adminPort };
   const ready = async (): Promise<{ readonly status: number; readonly body: string }> => {
@@ -131,6 +111,7 @@ test('a certificate of its own for each host, once the authority has seen that i
     const secret = /-----BEGIN PRIVATE KEY-----\n(.{20})/.exec(
       readFileSync(join(dir, 'hosts/a.example.com/certificate.pem'), 'utf8'),
     );
+    assert.ok(!guard.process.stdout.includes(key));
     assert.ok(secret?.[1] !== undefined && !guard.process.stdout.includes(secret[1]));
   });
 });

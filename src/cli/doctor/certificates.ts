@@ -33,6 +33,7 @@ export async function lookAtCertificates(
         : []),
     ];
   }
+  if (tls.kind === 'acme') return await lookAtIssued(policy.stateDir, tls.hosts, nowMs);
   const file = path.join(policy.stateDir, 'tls', name, 'self-signed.crt');
   const bytes = await readStateFile(file, LARGEST_CERTIFICATE).catch(() => null);
   const chain = readChain(bytes === null ? '' : bytes.toString('utf8'));
@@ -42,6 +43,43 @@ export async function lookAtCertificates(
     judgeDates(check, file, described, nowMs, 'guardbee reload, which makes a new one'),
     ...uncovered(check, listener, described.names),
   ];
+}
+
+/** Certificates that an authority issues: what is on the disk of each host. The authority is not asked. */
+async function lookAtIssued(stateDir: string, hosts: readonly string[], nowMs: number): Promise<Finding[]> {
+  const { look } = await import('../../acme/look.js');
+  const findings: Finding[] = [];
+  for (const host of hosts) {
+    const check = `certificate ${host}`;
+    const { issued, status, renewAtMs, fault } = await look(stateDir, host);
+    const why = status.lastFailure === null ? null : `${status.lastFailure.why} (${day(status.lastFailure.atMs)})`;
+    if (fault !== null) findings.push(failed(check, fault, 'put its mode right'));
+    else if (issued === null) {
+      findings.push(
+        why === null
+          ? warn(check, 'there is none yet: it is ordered when guardbee runs', 'guardbee run')
+          : failed(check, `there is none: ${why}`, 'mend that, then guardbee reload, which tries again at once'),
+      );
+    } else if (nowMs >= issued.notAfterMs) {
+      findings.push(
+        failed(check, `it has expired on ${day(issued.notAfterMs)}${why === null ? '' : `: ${why}`}`, MEND),
+      );
+    } else if (why !== null) {
+      findings.push(warn(check, `valid until ${day(issued.notAfterMs)}, and not renewed: ${why}`, MEND));
+    } else if (renewAtMs !== null && nowMs > renewAtMs + (issued.notAfterMs - renewAtMs) / 2) {
+      findings.push(warn(check, `valid until ${day(issued.notAfterMs)}, and nobody has renewed it`, 'guardbee run'));
+    } else {
+      const renewed = renewAtMs === null ? '' : `, renewed from ${day(renewAtMs)} on`;
+      findings.push(ok(check, `valid until ${day(issued.notAfterMs)}${renewed}`));
+    }
+  }
+  return findings;
+}
+
+const MEND = 'look at the log (acme.failed); guardbee reload tries again at once';
+
+function day(ms: number): string {
+  return new Date(ms).toISOString();
 }
 
 const LARGEST_CERTIFICATE = 1024 * 1024;

@@ -1,0 +1,248 @@
+/** An authority that answers with garbage, too much, too slowly or not at all: one clause for the operator, and no more. */
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { AcmeCertificates, type AcmeNotice } from '../../src/acme/certificates.js';
+import { PendingChallenges } from '../../src/acme/pending-challenges.js';
+import type { AcmeSettings } from '../../src/policy/policy.js';
+import { readFileSync } from 'node:fs';
+import { requireComponent } from '../support/component.js';
+import { runCommand } from '../support/process.js';
+import { request } from '../support/raw-client.js';
+import { TemporaryDirectory } from '../support/temporary-directory.js';
+import { waitUntil } from '../support/wait.js';
+import { startAcmeGuard } from './acme-guard.js';
+import { namesOf, shakeHands } from './handshake.js';
+import { type Script, ScriptedAuthority, TOKEN } from './scripted-authority.js';
+
+const HOST = 'a.example.com';
+
+function settingsOf(authority: ScriptedAuthority): AcmeSettings {
+  const caPem = readFileSync(authority.caFile, 'utf8');
+  return {
+    directory: authority.directoryUrl,
+    email: null,
+    challenges: ['tls-alpn-01', 'http-01'],
+    authority: { caFile: authority.caFile, caPem, crlFile: null, crlPems: [], partialChain: false },
+    externalAccount: null,
+  };
+}
+
+/** What the first attempt came to. */
+async function firstFailure(authority: ScriptedAuthority, settings = settingsOf(authority)): Promise<string> {
+  using directory = new TemporaryDirectory();
+  const notices: AcmeNotice[] = [];
+  const certificates = new AcmeCertificates(directory.path, new PendingChallenges(), {
+    notice: (notice) => notices.push(notice),
+    exchanged: () => undefined,
+    broke: (error) => {
+      throw error;
+    },
+  });
+  await certificates.read([HOST]);
+  certificates.install(settings, [HOST]);
+  const failed = await waitUntil(() => notices.find(({ event }) => event === 'acme.failed'), 'a failure');
+  assert.equal(certificates.pairOf(HOST), null);
+  await certificates.stop();
+  return failed.message;
+}
+
+test('each fault is one clause, whatever the authority sends', async (t) => {
+  await using authority = await ScriptedAuthority.start();
+  const at =
+    (path: string, answer: Script): Script =>
+    (asked, response) =>
+      asked.path === path && answer(asked, response);
+  const body =
+    (status: number, text: string, fields: Readonly<Record<string, string>> = {}): Script =>
+    (_asked, response) => {
+      response.writeHead(status, fields).end(text);
+      return true;
+    };
+  const json =
+    (value: unknown): Script =>
+    (_asked, response) => {
+      authority.json(response, 200, value, { location: authority.url('/order/1') });
+      return true;
+    };
+  const cases: readonly (readonly [name: string, script: Script, said: RegExp])[] = [
+    ['a page', at('/dir', body(200, '<html>')), /what it answers is no ACME/],
+    ['a list', at('/dir', body(200, '[]')), /what it answers is no ACME/],
+    ['a megabyte', at('/dir', body(200, `"${'x'.repeat(1024 * 1024)}"`)), /its answer is far too long/],
+    ['a long head', at('/dir', body(200, '{}', { 'x-long': 'x'.repeat(20_000) })), /what it answers is no HTTP/],
+    ['a redirect', at('/dir', body(302, '', { location: 'https://example.com/' })), /redirects are not followed/],
+    [
+      'URLs without TLS',
+      at('/dir', json({ newNonce: 'http://localhost/n', newAccount: '', newOrder: '' })),
+      /not https/,
+    ],
+    ['a server error', at('/dir', body(503, 'busy')), /it refuses \(status 503\)/],
+    ['no nonce', at('/nonce', body(200, '')), /it gives no nonce/],
+    [
+      'nonces that are never good',
+      at('/account', (_asked, response) => authority.problem(response, 400, 'badNonce', 'again')),
+      /it refuses \(badNonce: again\)/,
+    ],
+    [
+      'a rate limit',
+      at('/new-order', (_asked, response) =>
+        authority.problem(response, 429, 'rateLimited', 'too many certificates', { 'retry-after': '7200' }),
+      ),
+      /limits how often it is asked \(rateLimited: too many certificates\).*next attempt is in 7200 s/,
+    ],
+    [
+      'an account it forgot',
+      at('/new-order', (_asked, response) => authority.problem(response, 400, 'accountDoesNotExist', '')),
+      /does not know the account/,
+    ],
+    [
+      'an order of nothing',
+      at('/new-order', json({ status: 'odd', authorizations: [], finalize: '' })),
+      /the order that it gives is none/,
+    ],
+    [
+      'proof of another host',
+      at(
+        '/authorization',
+        json({ status: 'pending', identifier: { type: 'dns', value: 'evil.example.com' }, challenges: [] }),
+      ),
+      /proof of another host/,
+    ],
+    [
+      'no challenge of ours',
+      at(
+        '/authorization',
+        json({
+          status: 'pending',
+          identifier: { type: 'dns', value: HOST },
+          challenges: [{ type: 'dns-01', url: 'https://x/', token: TOKEN }],
+        }),
+      ),
+      /it offers none of tls-alpn-01, http-01/,
+    ],
+    [
+      'a token that leads elsewhere',
+      at(
+        '/authorization',
+        json({
+          status: 'pending',
+          identifier: { type: 'dns', value: HOST },
+          challenges: [{ type: 'http-01', url: 'https://x/', token: '../../../../etc/passwd-and-more' }],
+        }),
+      ),
+      /it offers none of/,
+    ],
+    [
+      'its own quotation of the answer',
+      at('/challenge/tls-alpn-01', (_asked, response) =>
+        authority.problem(
+          response,
+          403,
+          'unauthorized',
+          `got "${TOKEN}.thumbThumbThumbThumbThumb"\nwanted\u001b[31m more`,
+        ),
+      ),
+      /unauthorized: got "\[…\]" wanted \[31m more/,
+    ],
+    [
+      'an end in the middle',
+      at('/dir', (_asked, response) => {
+        response.writeHead(200, { 'content-length': '100' }).write('{');
+        setImmediate(() => response.socket?.destroy());
+        return true;
+      }),
+      /it ended the connection/,
+    ],
+  ];
+  for (const [name, script, said] of cases) {
+    await t.test(name, async () => {
+      authority.script = script;
+      const message = await firstFailure(authority);
+      assert.match(message, said);
+      assert.match(
+        message,
+        /^no new certificate of "a\.example\.com": localhost:\d+: [^\n]+; there is none; the next attempt is in \d+ s$/,
+      );
+      assert.ok(!message.includes(TOKEN));
+    });
+  }
+  await t.test('a certificate that nobody vouches for', async () => {
+    authority.script = () => false;
+    const before = authority.asked.length;
+    const message = await firstFailure(authority, { ...settingsOf(authority), authority: null });
+    assert.match(message, /of no authority that is trusted here \(acme\.ca names one\)/);
+    assert.equal(authority.asked.length, before);
+  });
+});
+
+test('while the authority looks: what is shown to it, and to nobody else', async (t) => {
+  const openssl = requireComponent('openssl', t);
+  if (openssl === null) return;
+  await using authority = await ScriptedAuthority.start();
+  await using guard = await startAcmeGuard(authority, { hosts: [HOST, 'b.example.com'] });
+  const port = authority.tlsPort;
+  const accepted = async (type: string, times = 1): Promise<void> => {
+    await waitUntil(
+      () => authority.asked.filter(({ path }) => path === `/challenge/${type}`).length >= times,
+      type,
+    );
+  };
+  await accepted('tls-alpn-01');
+
+  await t.test('nothing is served under a certificate that is none, and readiness says so', async () => {
+    for (const version of [{}, { maxVersion: 'TLSv1.2' }] as const) {
+      for (const name of ['b.example.com', '']) {
+        assert.match(namesOf(await shakeHands(port, name, version)), /HANDSHAKE_FAILURE/);
+      }
+    }
+    const answer = await request({ port: guard.adminPort }, { path: '/readyz' });
+    assert.equal(answer.status, 503);
+    assert.match(answer.body.toString(), /a\.example\.com: its certificate is being ordered/);
+  });
+
+  await t.test('tls-alpn-01 as openssl sees it, in TLS 1.2 and 1.3', async () => {
+    const look = async (protocol: string, version: string, host = HOST): Promise<string> => {
+      const where = ['-connect', `127.0.0.1:${String(port)}`, '-servername', host];
+      return (await runCommand(openssl, ['s_client', ...where, '-alpn', protocol, version, '-showcerts'])).stdout;
+    };
+    for (const version of ['-tls1_2', '-tls1_3']) {
+      const shown = await look('acme-tls/1', version);
+      assert.match(shown, /ALPN protocol: acme-tls\/1/);
+      const pem = /-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----/.exec(shown)?.[0] ?? '';
+      const { stdout } = await runCommand(openssl, ['x509', '-noout', '-text'], { input: pem });
+      assert.match(stdout, /DNS:a\.example\.com\s/);
+      assert.match(stdout, /1\.3\.6\.1\.5\.5\.7\.1\.31: critical/);
+      for (const [protocol, host] of [
+        ['h2,acme-tls/1', HOST],
+        ['acme-tls/1', 'b.example.com'],
+        ['acme-tls/1', 'elsewhere.example.com'],
+      ] as const) {
+        assert.doesNotMatch(await look(protocol, version, host), /ALPN protocol: acme-tls/, `${protocol} ${host}`);
+      }
+    }
+  });
+
+  await t.test('http-01 at its path alone, for its host alone, with GET alone', async () => {
+    authority.script = ({ path }, response) =>
+      path === '/authorization' && authority.problem(response, 500, 'serverInternal', 'no');
+    await guard.said('acme.failed', HOST);
+    authority.script = () => false;
+    guard.process.signal('SIGHUP');
+    await accepted('http-01');
+    const path = `/.well-known/acme-challenge/${TOKEN}`;
+    const plain = { port: authority.httpPort };
+    const shown = await request(plain, { path, host: HOST });
+    assert.equal(shown.status, 200);
+    assert.match(shown.body.toString(), new RegExp(`^${TOKEN}\\.[\\w-]{43}$`));
+    for (const other of [
+      { path: `${path}x`, host: HOST },
+      { path: `${path}?a=b`, host: HOST },
+      { path: path.toUpperCase(), host: HOST },
+      { path, host: 'b.example.com' },
+      { path, host: HOST, method: 'POST' },
+      { path, host: HOST, method: 'HEAD' },
+    ]) {
+      assert.equal((await request(plain, other)).status, 308, JSON.stringify(other));
+    }
+    assert.ok(!guard.process.stdout.includes(TOKEN));
+  });
+});
