@@ -7,6 +7,7 @@ import { generate } from 'selfsigned';
 import { type KeyPair, TestAuthority } from '../support/certificates.js';
 import { type Guard, assertUntouched, startGuard } from '../support/guard.js';
 import { type PolicyValue, writeFileIn } from '../support/policy-builder.js';
+import { runGuardbee } from '../support/process.js';
 import { request } from '../support/raw-client.js';
 import { FarSide } from './far-side.js';
 
@@ -188,4 +189,17 @@ describe('who answers behind an outbound listener is verified', () => {
       }
     });
   }
+
+  test('doctor says what is wrong with whom', async () => {
+    const { stdout } = await runGuardbee(['doctor', '--policy', guard.policyFile]);
+    for (const [name, words] of [
+      ['untrusted', 'FAIL .*of no authority that is trusted here'],
+      ['expired', 'FAIL .*has expired or is not valid yet'],
+      ['own', 'ok .*is who it should be'],
+      ['old', 'FAIL .*speaks no TLS 1.2'],
+    ] as const) {
+      const [verdict = '', rest = ''] = words.split(/ (.*)/);
+      assert.match(stdout, new RegExp(`^${verdict} +upstream ${side(name).url}: ${rest}`, 'm'), name);
+    }
+  });
 });
