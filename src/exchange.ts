@@ -19,7 +19,7 @@ export interface Answer {
   expectNoBody(): void;
   /** Field names are lower case. `bodiless`: nothing follows, by definition. */
   sendHead(status: number, fields: readonly string[], bodiless: boolean): void;
-  /** False: wait for `onDrain`. */
+  /** The bytes may be overwritten once it returns. False: wait for `onDrain`. */
   write(chunk: Buffer): boolean;
   end(): void;
   /** A whole answer of our own; the rest of the request body is not read any further than it must be. */

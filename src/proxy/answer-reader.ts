@@ -6,7 +6,7 @@ export class MalformedAnswer extends Error {
 export interface AnswerEvents {
   /** Names as sent and values without the whitespace around, in turn. False: the reader of the body is not ready. */
   head(status: number, fields: string[]): boolean;
-  /** False: enough for now. What is in hand already still comes. */
+  /** The bytes are those of `read`. False: enough for now. What is in hand already still comes. */
   data(chunk: Buffer): boolean;
 }
 
@@ -88,7 +88,11 @@ export class AnswerReader {
     return this.#keepAliveMs;
   }
 
-  /** @returns false when whoever takes the body is not ready for more @throws MalformedAnswer */
+  /**
+   * @param chunk not needed any more once it returns
+   * @returns false when whoever takes the body is not ready for more
+   * @throws MalformedAnswer
+   */
   read(chunk: Buffer): boolean {
     this.#ready = true;
     let at = 0;
@@ -292,7 +296,8 @@ export class AnswerReader {
   }
 
   #keep(piece: Buffer, most: number, otherwise: string): void {
-    this.#pieces.push(piece);
+    // What was handed in may be overwritten.
+    this.#pieces.push(Buffer.from(piece));
     this.#pieceBytes += piece.length;
     // CR and LF of a head's end are not counted against it.
     if (this.#pieceBytes > most + 4) throw new MalformedAnswer(otherwise);

@@ -17,10 +17,9 @@ export interface Connecting {
  * Opens a socket to an upstream. Where it must be this machine, both the addresses of its name and the address that was
  * really reached are looked at: DNS and /etc/hosts change after the policy was read.
  */
-export function openSocket(upstream: Upstream, done: Connected): Connecting {
+export function openSocket(upstream: Upstream, reading: 'shared buffer' | 'stream', done: Connected): Connecting {
   const { target, mustBeLoopback } = upstream;
-  // A WebSocket's directions end one by one; without `allowHalfOpen` Node closes the other for us.
-  const socket = new UpstreamSocket({ allowHalfOpen: true });
+  const socket = new UpstreamSocket(reading);
   socket.setNoDelay(true);
   socket.setKeepAlive(true, KEEP_ALIVE_MS);
   if (target.kind === 'unix') {

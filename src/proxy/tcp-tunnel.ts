@@ -42,7 +42,7 @@ export class TcpTunnel {
     client.once('close', (hadError: boolean) => {
       this.#closed(client, hadError);
     });
-    this.#connecting = openSocket(permit.target, (result) => {
+    this.#connecting = openSocket(permit.target, 'stream', (result) => {
       if ('error' in result) this.end(upstreamFailure(result.error));
       else this.#join(result, preface);
     });

@@ -5,7 +5,7 @@ import { AnswerReader, MalformedAnswer } from './answer-reader.js';
 import { BodySender } from './body-sender.js';
 import type { Connected, Connecting } from './connect.js';
 import { GivenUp } from './upstream-failure.js';
-import type { ConnectedSocket } from './upstream-socket.js';
+import { type ConnectedSocket, UpstreamSocket } from './upstream-socket.js';
 
 /** A request as it is written to an upstream. */
 export interface UpstreamRequest {
@@ -29,7 +29,7 @@ export interface UpstreamRequest {
 export interface AnswerHandler {
   /** Status 200 and above; names and values in turn. False: the body waits for `resume`. */
   head(status: number, fields: string[]): boolean;
-  /** False: the rest waits for `resume`. */
+  /** The bytes are good during the call alone. False: the rest waits for `resume`. */
   data(chunk: Buffer): boolean;
   ended(): void;
   failed(error: Error): void;
@@ -146,7 +146,8 @@ export class UpstreamConnection {
   #adopt(socket: ConnectedSocket): void {
     this.#socket = socket;
     socket.onUnwritable = this.#onUnwritable;
-    socket.on('data', this.#onData);
+    if (socket instanceof UpstreamSocket) socket.onBytes = this.#onData;
+    else socket.on('data', this.#onData);
     socket.on('end', this.#onEnd);
     socket.on('error', this.#onError);
     socket.on('close', this.#onClose);
@@ -275,11 +276,12 @@ export class UpstreamConnection {
     this.#gone = true;
     socket.pause();
     socket.onUnwritable = null;
+    if (socket instanceof UpstreamSocket) socket.onBytes = null;
     socket.off('data', this.#onData);
     socket.off('end', this.#onEnd);
     socket.off('error', this.#onError);
     socket.off('close', this.#onClose);
-    if (early.length > 0) socket.unshift(early);
+    if (early.length > 0) socket.unshift(Buffer.from(early));
     handler.upgraded?.(fields, socket);
   }
 

@@ -6,6 +6,8 @@ type Written = (error?: NodeJS.ErrnoException | null) => void;
 /** The other side is gone altogether: an end or an error follows what is still to be read. */
 const GONE: ReadonlySet<string | undefined> = new Set(['EPIPE', 'ECONNRESET']);
 
+const READ_INTO = Buffer.allocUnsafeSlow(64 * 1024);
+
 /** A socket to an upstream. */
 export type ConnectedSocket = Socket & {
   /** Told instead of the socket being destroyed; nothing more can be written then. Null: errors end it as they end any. */
@@ -18,6 +20,32 @@ export type ConnectedSocket = Socket & {
  */
 export class UpstreamSocket extends Socket {
   onUnwritable: (() => void) | null = null;
+  /**
+   * Hears of what comes instead of readers of a stream. The bytes are good during the call alone: all sockets of this kind
+   * are read into one buffer, where Node would make one of 64 KiB for each read, and take a tenth of a request's CPU time
+   * for that and for the stream. Null: it is a stream like any.
+   */
+  onBytes: ((bytes: Buffer) => void) | null = null;
+
+  constructor(reading: 'shared buffer' | 'stream') {
+    super({
+      // A WebSocket's directions end one by one; without it Node closes the other for us.
+      allowHalfOpen: true,
+      ...(reading === 'stream'
+        ? {}
+        : {
+            onread: {
+              buffer: READ_INTO,
+              callback: (length: number): boolean => {
+                const bytes = READ_INTO.subarray(0, length);
+                if (this.onBytes === null) return this.push(Buffer.from(bytes));
+                this.onBytes(bytes);
+                return true;
+              },
+            },
+          }),
+    });
+  }
 
   override _write(chunk: unknown, encoding: BufferEncoding, written: Written): void {
     super._write(chunk, encoding, unless(this, written));

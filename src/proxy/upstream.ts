@@ -32,7 +32,7 @@ export class UpstreamPool {
   constructor(upstream: Upstream) {
     this.upstream = upstream;
     if (upstream.tls === null) {
-      this.#connect = (done) => openSocket(upstream, done);
+      this.#connect = (done) => openSocket(upstream, 'shared buffer', done);
     } else {
       const connector = new SecureConnector(upstream, upstream.tls);
       this.#connect = (done) => connector.open(done);

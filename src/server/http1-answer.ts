@@ -65,7 +65,7 @@ export class Http1Answer implements Answer {
       return this.#response.write(chunk.toString('latin1'), 'latin1') || this.#awaitDrain();
     }
     this.#bodyBegun = true;
-    return this.#response.write(chunk) || this.#awaitDrain();
+    return this.#response.write(Buffer.from(chunk)) || this.#awaitDrain();
   }
 
   end(): void {

@@ -66,7 +66,7 @@ export class Http2Answer implements Answer {
   }
 
   write(chunk: Buffer): boolean {
-    return this.#gone() || this.#stream.write(chunk);
+    return this.#gone() || this.#stream.write(Buffer.from(chunk));
   }
 
   end(): void {
