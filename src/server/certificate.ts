@@ -167,10 +167,22 @@ export interface Awaited {
 }
 
 /**
+ * Of TLS 1.2 what RFC 9325, section 4.2 recommends: ephemeral keys and authenticated encryption, no CBC (Lucky13) and
+ * no RSA key exchange, which Node's own list has. A handshake goes by the context
+ * that it began with, whichever certificate its name picks.
+ */
+const CIPHERS = [
+  ...['TLS_AES_256_GCM_SHA384', 'TLS_CHACHA20_POLY1305_SHA256', 'TLS_AES_128_GCM_SHA256'],
+  ...['ECDHE-ECDSA-AES128-GCM-SHA256', 'ECDHE-RSA-AES128-GCM-SHA256'],
+  ...['ECDHE-ECDSA-AES256-GCM-SHA384', 'ECDHE-RSA-AES256-GCM-SHA384'],
+  ...['ECDHE-ECDSA-CHACHA20-POLY1305', 'ECDHE-RSA-CHACHA20-POLY1305'],
+].join(':');
+
+/**
  * Makes a TLS context for each certificate.
  *
  * @param pairs the first is the default
- * @param tlsOptions for every context; TLS 1.2 is the least unless it says otherwise
+ * @param tlsOptions for every context; TLS 1.2 is the least, with `CIPHERS`, unless it says otherwise
  * @throws CertificateError `bad_certificate`, `bad_key`, `key_encrypted`, `key_mismatch` or `unusable`, naming the file
  * @param awaited null: there are all that there will be. Else handshakes fail for a name that has none yet: with the
  *   certificate of another name they would fail as well, and teach somebody to pass over it
@@ -214,7 +226,7 @@ export function createSniContexts(
 }
 
 function bareOptions(tlsOptions: SecureContextOptions): SecureContextOptions {
-  return { minVersion: 'TLSv1.2', ...tlsOptions };
+  return { minVersion: 'TLSv1.2', ciphers: CIPHERS, ...tlsOptions };
 }
 
 function optionsOf(pair: CertificatePair, tlsOptions: SecureContextOptions): SecureContextOptions {

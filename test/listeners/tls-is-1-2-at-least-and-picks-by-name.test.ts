@@ -59,5 +59,12 @@ test('TLS is 1.2 at least, speaks HTTP/2 and HTTP/1.1, and picks the certificate
     handshake(port, authority.ca, { minVersion: 'TLSv1', maxVersion: 'TLSv1.1', ciphers: 'DEFAULT@SECLEVEL=0' }),
   );
   await assert.rejects(handshake(port, authority.ca, { ALPNProtocols: ['spdy/3'] }));
+  for (const servername of ['queen.lan', 'a.hive.lan']) {
+    const modern = { servername, maxVersion: 'TLSv1.2', ciphers: 'ECDHE-ECDSA-AES256-GCM-SHA384' } as const;
+    (await handshake(port, authority.ca, modern)).destroy();
+    for (const ciphers of ['ECDHE-ECDSA-AES256-SHA384', 'ECDHE-ECDSA-AES128-SHA', 'ECDHE-ECDSA-AES128-CCM8']) {
+      await assert.rejects(handshake(port, authority.ca, { ...modern, ciphers }), ciphers);
+    }
+  }
   await guardbee.kill('SIGTERM', 20_000);
 });
