@@ -9,6 +9,7 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import { Pebble } from '../support/pebble.js';
 import { writeFileIn } from '../support/policy-builder.js';
+import { runGuardbee } from '../support/process.js';
 import { request } from '../support/raw-client.js';
 import { RecordingUpstream } from '../support/recording-upstream.js';
 import { startAcmeGuard } from './acme-guard.js';
@@ -73,6 +74,16 @@ test('a certificate of its own for each host, once the authority has seen that i
       for (const [, one, other] of tokens) assert.ok(!guard.process.stdout.includes(one ?? other ?? ''));
     },
   );
+
+  await t.test('doctor says the same of what is on the disk', async () => {
+    const { stdout } = await runGuardbee(['doctor', '--policy', guard.policyFile, '--json']);
+    const findings = JSON.parse(stdout) as readonly Readonly<Record<string, string>>[];
+    const said = (host: string) => findings.find(({ check }) => check === `certificate ${host}`);
+    assert.equal(said('a.example.com')?.['status'], 'ok');
+    assert.match(said('a.example.com')?.['detail'] ?? '', /^valid until 20.*, renewed from 20/);
+    assert.equal(said('lost.example.com')?.['status'], 'failed');
+    assert.match(said('lost.example.com')?.['detail'] ?? '', /^there is none: localhost:\d+: it did not find/);
+  });
 
   await t.test('no challenge is answered any more, and the plain port redirects as ever', async () => {
     assert.match(namesOf(await shakeHands(port, 'a.example.com', { alpn: 'acme-tls/1' })), /NO_APPLICATION_PROTOCOL/);

@@ -181,10 +181,7 @@ test('while the authority looks: what is shown to it, and to nobody else', async
   await using guard = await startAcmeGuard(authority, { hosts: [HOST, 'b.example.com'] });
   const port = authority.tlsPort;
   const accepted = async (type: string, times = 1): Promise<void> => {
-    await waitUntil(
-      () => authority.asked.filter(({ path }) => path === `/challenge/${type}`).length >= times,
-      type,
-    );
+    await waitUntil(() => authority.asked.filter(({ path }) => path === `/challenge/${type}`).length >= times, type);
   };
   await accepted('tls-alpn-01');
 
