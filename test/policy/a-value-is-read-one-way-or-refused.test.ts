@@ -183,7 +183,7 @@ table(
     ['/run/queen.sock', no('a unix socket is written unix:/path/of.sock')],
     ['127.0.0.1:7833', no('write http://127.0.0.1:7833')],
     ['7833', no('write http://127.0.0.1:7833')],
-    ['https://127.0.0.1:7833/x', no('write http://127.0.0.1:7833')],
+    ['https://127.0.0.1:7833/x', no('write https://127.0.0.1:7833')],
     ['ws://127.0.0.1:7833', no('write http://127.0.0.1:7833')],
     ['http://127.0.0.1:7833/', no('write http://127.0.0.1:7833')],
     ['http://127.0.0.1:7833?a=b', no('write http://127.0.0.1:7833')],

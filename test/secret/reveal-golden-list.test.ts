@@ -17,6 +17,8 @@ const MAY_REVEAL: readonly string[] = [
   'observe/audit/collector.ts',
   // The credential that is shown to the upstream.
   'proxy/request-head.ts',
+  // The key of the certificate that an outbound listener shows.
+  'proxy/secure-connect.ts',
   // OpenSSL takes the key as text; a new one is written to its file.
   'server/certificate.ts',
   // The URL of Redis, with its password, is handed to the package that connects there.
