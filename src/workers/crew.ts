@@ -367,7 +367,13 @@ export class Workforce implements Crew {
         await owners.remember(upstream, id, who, settings, route);
         return null;
       },
-      record: (entry) => audit?.evidence.relay(entry, true) ?? false,
+      record: async (entry) => {
+        if (audit === null) return false;
+        const written = await audit.evidence.relay(entry, true);
+        // Whoever is told that it could not be written has heard why, and so have the others.
+        this.#sayAuditTrouble(audit.evidence.trouble);
+        return written;
+      },
       note: (entry) => {
         // Nobody waits for it.
         void audit?.evidence.relay(entry, false);
