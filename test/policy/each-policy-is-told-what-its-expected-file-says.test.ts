@@ -22,7 +22,7 @@ const ELSEWHERE = new Set([
   // Of what the process was started with: test/systemd.
   ...['socket_missing', 'socket_elsewhere'],
   // Of a reload: test/reload.
-  ...['not_reloadable', 'address_unavailable', 'state_unusable'],
+  ...['not_reloadable', 'address_unavailable', 'state_unusable', 'worker_failed'],
 ]);
 
 const seen = new Set<string>();
