@@ -20,7 +20,6 @@ import { unexpected } from './unexpected.js';
 
 /** The descriptor at which the owner has put our end of the pair of sockets, beside the channel that Node uses. */
 const LINK_FD = 4;
-const FIGURES_MS = 1_000;
 
 interface Working {
   readonly app: App;
@@ -168,9 +167,6 @@ class Worker {
       this.#working = { app, served, log };
       this.#listening = served;
       this.#serve(served);
-      setInterval(() => {
-        this.#link.tell('figures', app.takeFigures());
-      }, FIGURES_MS).unref();
       return { ok: true };
     } catch (error) {
       return refusalOf(error);

@@ -9,7 +9,7 @@ import type { Duplex } from 'node:stream';
 import { fileURLToPath } from 'node:url';
 import type { CountRule, SlotRule } from '../policy/limit-rules.js';
 import { type Log, standardOutput } from '../observe/log.js';
-import type { Workers } from '../observe/metrics.js';
+import type { Figures, Workers } from '../observe/metrics.js';
 import type { Listener, Policy } from '../policy/policy.js';
 import type { InheritedSockets } from '../server/inherited-sockets.js';
 import type { ConnectionEvents, OpenListener } from '../server/listener.js';
@@ -17,6 +17,7 @@ import { ReloadError } from '../server/reloading.js';
 import { FailureCounts } from '../server/slow-denials.js';
 import type { Crew, Owned, PolicyReading } from '../server/together.js';
 import { countRules } from '../state/limits.js';
+import { codeOf } from '../state/state-directory.js';
 import { StateError } from '../state/store.js';
 import { Door, type Place } from './door.js';
 import { Link, LinkError, type Listening } from './link.js';
@@ -28,7 +29,10 @@ const ENTRY = fileURLToPath(new URL('../cli/guardbee.js', import.meta.url));
 const PATIENCE_MS = 10_000;
 /** Reads a policy and all that it names. */
 const POLICY_PATIENCE_MS = 60_000;
+/** A scrape waits no longer for figures; what comes later counts all the same. */
 const FIGURES_PATIENCE_MS = 2_000;
+/** So often workers tell what they have counted, and show that they are there. */
+const ROUND_MS = 1_000;
 /** From being told to end to being ended. */
 const END_PATIENCE_MS = 8_000;
 /** Deaths within this time are what is looked at. */
@@ -57,7 +61,10 @@ interface Held {
 }
 
 /** What is open there, by the number that it was passed on with. */
-type Passing = Pick<Held, 'door' | 'place'>;
+interface Passing extends Pick<Held, 'door' | 'place'> {
+  /** While it is here still: not null, and can be had by another worker. */
+  unsent: Held | null;
+}
 
 export class Workforce implements Crew {
   /** Resolves to why, when workers die as fast as they are begun. */
@@ -77,6 +84,7 @@ export class Workforce implements Crew {
   #held: Held[] = [];
   #auditTrouble: string | null = null;
   #auditTimer: NodeJS.Timeout | null = null;
+  #rounds: NodeJS.Timeout | null = null;
   readonly #pauses = new Set<NodeJS.Timeout>();
   /** While a policy is being gone over to nobody begins. */
   #reloading: Promise<void> | null = null;
@@ -118,6 +126,10 @@ export class Workforce implements Crew {
       }, AUDIT_LOOK_MS).unref();
       this.#auditTrouble = audit.evidence.trouble;
     }
+    // One that hangs is found out though nobody asks it anything.
+    this.#rounds = setInterval(() => {
+      for (const hand of this.#ready) if (!hand.isAsked) void this.#gatherFrom(hand);
+    }, ROUND_MS).unref();
     const begun = Array.from({ length: this.#wanted }, () => this.#begin());
     for (const taken of await Promise.all(begun)) if (!taken.ok) throw new CrewError(taken.exitCode, taken.message);
   }
@@ -177,16 +189,12 @@ export class Workforce implements Crew {
   }
 
   async gather(): Promise<void> {
-    const metrics = this.#owned?.metrics;
-    await Promise.all(
-      this.#ready.map(async (hand) => {
-        try {
-          metrics?.absorb(hand.number, await hand.link.ask('figures', null, FIGURES_PATIENCE_MS));
-        } catch (error) {
-          if (!(error instanceof LinkError)) throw error;
-        }
-      }),
-    );
+    let timer: NodeJS.Timeout | undefined;
+    const late = new Promise<void>((resolve) => {
+      timer = setTimeout(resolve, FIGURES_PATIENCE_MS).unref();
+    });
+    await Promise.race([Promise.all(this.#ready.map((hand) => this.#gatherFrom(hand))), late]);
+    clearTimeout(timer);
   }
 
   drain(): void {
@@ -196,10 +204,15 @@ export class Workforce implements Crew {
 
   async stop(): Promise<void> {
     this.#stopping = true;
-    if (this.#auditTimer !== null) clearInterval(this.#auditTimer);
+    for (const timer of [this.#auditTimer, this.#rounds]) if (timer !== null) clearInterval(timer);
     for (const pause of this.#pauses) clearTimeout(pause);
     for (const { socket } of this.#held.splice(0)) socket.destroy();
     await Promise.all([...this.#hands].map((hand) => hand.stop(END_PATIENCE_MS)));
+  }
+
+  async #gatherFrom(hand: Hand): Promise<void> {
+    const figures = await hand.figures();
+    if (figures !== null) this.#owned?.metrics.absorb(hand.number, figures);
   }
 
   #known(): Known {
@@ -210,15 +223,12 @@ export class Workforce implements Crew {
 
   /** Begins one, and resolves when it serves or has said why it can't. */
   async #begin(): Promise<Taken> {
-    const hand = new Hand((this.#numbers += 1), {
-      listening: (self) => this.#listening(self),
-      died: (self, how) => {
-        this.#died(self, how);
-      },
-      broke: (error) => {
-        this.#log.error('worker.request_broke', 'what a worker asked for failed', this.#log.errorFields(error));
-      },
-    });
+    let hand: Hand;
+    try {
+      hand = this.#spawn();
+    } catch (error) {
+      return { ok: false, exitCode: 1, message: `a worker could not be begun: ${codeOf(error)}` };
+    }
     this.#hands.add(hand);
     const { terminal, colours } = standardOutput();
     const taken = await hand.begin({
@@ -236,11 +246,30 @@ export class Workforce implements Crew {
     return taken;
   }
 
+  /** @throws the system's error where there can be no other process */
+  #spawn(): Hand {
+    return new Hand((this.#numbers += 1), {
+      listening: (self) => this.#listening(self),
+      died: (self, how) => {
+        this.#died(self, how);
+      },
+      broke: (error) => {
+        this.#log.error('worker.request_broke', 'what a worker asked for failed', this.#log.errorFields(error));
+      },
+    });
+  }
+
   #died(hand: Hand, how: string): void {
     this.#hands.delete(hand);
     this.#owned?.metrics.forgetWorker(hand.number);
-    for (const { door, place } of hand.passed.values()) door.closed(place);
+    const passed = [...hand.passed.values()];
     hand.passed.clear();
+    for (const passing of passed) {
+      const { door, place, unsent } = passing;
+      passing.unsent = null;
+      if (unsent === null) door.closed(place);
+      else this.#pass(unsent);
+    }
     for (const { rule, key, count } of hand.slots.values()) {
       for (let nth = 0; nth < count; nth += 1) this.#owned?.state.limits.giveBack(rule, key);
     }
@@ -286,13 +315,13 @@ export class Workforce implements Crew {
   #pass(held: Held): void {
     let least: Hand | null = null;
     for (const hand of this.#hands) {
-      if (hand.ready && (least === null || hand.passed.size < least.passed.size)) least = hand;
+      if (hand.ready && (least === null || isBefore(hand, least))) least = hand;
     }
     if (least !== null) {
       least.pass(held);
       return;
     }
-    if (this.#held.length < MOST_HELD && !this.#stopping) {
+    if (this.#held.length < MOST_HELD && !this.#isEnding()) {
       this.#held.push(held);
       return;
     }
@@ -397,6 +426,11 @@ export class Workforce implements Crew {
   }
 }
 
+/** Those that hang come last: they answer again, or are ended. */
+function isBefore(hand: Hand, other: Hand): boolean {
+  return hand.hangs === other.hangs ? hand.passed.size < other.passed.size : other.hangs;
+}
+
 interface HandInit {
   listening(hand: Hand): Listening<ToOwner>;
   died(hand: Hand, how: string): void;
@@ -418,6 +452,8 @@ class Hand {
   readonly #child: ChildProcess;
   readonly #gone: Promise<void>;
   #alive = true;
+  /** When it was asked for what it has not told yet; the first one first. */
+  readonly #asked: number[] = [];
   #numbers = 0;
 
   constructor(number: number, init: HandInit) {
@@ -478,15 +514,44 @@ class Hand {
 
   pass({ door, nth, place, socket }: Held): void {
     const number = (this.#numbers += 1);
-    this.passed.set(number, { door, place });
+    const passing: Passing = { door, place, unsent: { door, nth, place, socket } };
+    this.passed.set(number, passing);
     const said: Passed = { number, door: door.name, nth };
     // Its server would ask the worker of it each time that somebody closes or counts; we are told ourselves.
     Reflect.set(socket, 'server', null);
-    this.#child.send(said, socket, (error) => {
-      if (error === null) return;
+    // Node sends one when the one before has come there, and when the worker goes forgets what waits for that, and what it
+    // has sent: neither would ever be closed. So ours stays ours; what is on its way has the system's own reference.
+    this.#child.send(said, socket, { keepOpen: true }, (error) => {
+      // The worker went before, and another one has it.
+      if (passing.unsent === null) return;
+      passing.unsent = null;
       socket.destroy();
-      if (this.passed.delete(number)) door.closed(place);
+      if (error !== null && this.passed.delete(number)) door.closed(place);
     });
+  }
+
+  /** It has been asked for a while for what it can tell at once. */
+  get hangs(): boolean {
+    const [first] = this.#asked;
+    return first !== undefined && performance.now() - first > FIGURES_PATIENCE_MS;
+  }
+
+  /** It has not answered yet. */
+  get isAsked(): boolean {
+    return this.#asked.length > 0;
+  }
+
+  /** What it has counted until now. Null: it is gone, or will be. */
+  async figures(): Promise<Figures | null> {
+    this.#asked.push(performance.now());
+    try {
+      return await this.link.ask('figures', null, PATIENCE_MS);
+    } catch (error) {
+      if (!(error instanceof LinkError)) throw error;
+      return null;
+    } finally {
+      this.#asked.shift();
+    }
   }
 
   took(rule: SlotRule, key: string): void {

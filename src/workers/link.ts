@@ -33,8 +33,8 @@ export type Listening<P extends Protocol> = {
 interface Waiting {
   readonly resolve: (answer: unknown) => void;
   readonly reject: (error: LinkError) => void;
-  readonly since: number;
-  readonly patienceMs: number;
+  /** Looks for which it may wait still. */
+  looks: number;
 }
 
 /** `[kind, said]` is told; with an id it is asked; `[id, answer]` and `[id]` (it could not be) are answers. */
@@ -49,6 +49,10 @@ export interface LinkEvents {
   broke(error: unknown): void;
 }
 
+/**
+ * What may wait is counted in looks, not by the clock: a process that was stopped for a while (a frozen container, a debugger)
+ * comes to its timers before it comes to the answers that are there.
+ */
 const LOOK_MS = 500;
 
 /** @typeParam Out what this side says @typeParam In what it hears */
@@ -92,7 +96,7 @@ export class Link<Out extends Protocol, In extends Protocol> {
     this.#send([kind, said]);
   }
 
-  /** @throws LinkError when there is no answer in time */
+  /** @param patienceMs Infinity: until the other side is gone @throws LinkError when there is no answer in time */
   ask<K extends keyof Out & string>(kind: K, said: Said<Out, K>, patienceMs: number): Promise<Answered<Out, K>> {
     return new Promise((resolve, reject) => {
       if (this.#closed || this.#asked.size >= MOST_ASKED) {
@@ -104,8 +108,7 @@ export class Link<Out extends Protocol, In extends Protocol> {
         // What is answered is what the kind says: both sides are of one build.
         resolve: resolve as (answer: unknown) => void,
         reject,
-        since: performance.now(),
-        patienceMs,
+        looks: Math.ceil(patienceMs / LOOK_MS) + 1,
       });
       this.#send([kind, said, id]);
       this.#timer ??= setTimeout(() => {
@@ -160,11 +163,11 @@ export class Link<Out extends Protocol, In extends Protocol> {
 
   #look(): void {
     this.#timer = null;
-    const now = performance.now();
-    for (const [id, { reject, since, patienceMs }] of this.#asked) {
-      if (now - since < patienceMs) continue;
+    for (const [id, waiting] of this.#asked) {
+      waiting.looks -= 1;
+      if (waiting.looks > 0) continue;
       this.#asked.delete(id);
-      reject(new LinkError('the other process does not answer'));
+      waiting.reject(new LinkError('the other process does not answer'));
       this.#events.late(String(id));
       if (this.#closed) return;
     }

@@ -56,7 +56,21 @@ class RemoteLimits implements Limiter {
   }
 
   async take(rule: SlotRule, key: string): Promise<boolean> {
-    return await this.#link.ask('take', { rule, key }, PATIENCE_MS).catch(otherwise(false));
+    const taken = this.#link.ask('take', { rule, key }, Infinity).catch(otherwise(false));
+    let late = false;
+    let timer: NodeJS.Timeout | null = null;
+    const patience = new Promise<false>((resolve) => {
+      timer = setTimeout(() => {
+        late = true;
+        resolve(false);
+      }, PATIENCE_MS);
+    });
+    // What comes too late to be used is the owner's again.
+    void taken.then((isTaken) => {
+      if (timer !== null) clearTimeout(timer);
+      if (isTaken && late) this.giveBack(rule, key);
+    });
+    return await Promise.race([taken, patience]);
   }
 
   giveBack(rule: SlotRule, key: string): void {

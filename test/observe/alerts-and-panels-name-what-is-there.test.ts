@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { test, type TestContext } from 'node:test';
 import { parse } from 'yaml';
 import { DENIALS } from '../../src/denial.js';
+import { Metrics } from '../../src/observe/metrics.js';
 import { requireComponent } from '../support/component.js';
 import { startGuard } from '../support/guard.js';
 import { writeFileIn } from '../support/policy-builder.js';
@@ -16,6 +17,7 @@ import { TestRedis } from '../support/redis.js';
 import { TemporaryDirectory } from '../support/temporary-directory.js';
 import { KeyServer, issuerKey, jwkOf } from '../support/token-issuer.js';
 import { waitUntil } from '../support/wait.js';
+import { SUBMIT, policyWith } from './exchange-fixture.js';
 
 const PROMETHEUS = join(REPOSITORY, 'examples', 'prometheus');
 const RULES = join(PROMETHEUS, 'guardbee.rules.yml');
@@ -228,9 +230,17 @@ async function realPage(t: TestContext): Promise<Page | null> {
   }, 'everything to be counted');
 }
 
+/** What a policy that is tried keeps it from having. */
+async function pageOfWorkers(): Promise<Page> {
+  const metrics = new Metrics({ policy: policyWith([SUBMIT]), version: '0', log: { droppedLines: 0 } });
+  metrics.watchWorkers(() => ({ ready: 1, wanted: 2, restarts: 1 }));
+  return readPage(await metrics.text());
+}
+
 test('every metric, and every label of it, that an alert or a panel names is on a real page', async (t) => {
-  const page = await realPage(t);
-  if (page === null) return;
+  const real = await realPage(t);
+  if (real === null) return;
+  const page = new Map([...(await pageOfWorkers()), ...real]);
   for (const { where, expr, shown } of expressions()) {
     const found = selectors(expr);
     assert.ok(found.length > 0, `${where}: ${expr}`);

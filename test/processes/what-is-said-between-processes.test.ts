@@ -56,6 +56,10 @@ test('questions are answered in whatever pieces they come; what fails is said to
   await assert.rejects(asking.ask('twice', -1, 10_000), LinkError);
   assert.equal(broke, 1);
   await assert.rejects(asking.ask('never', null, 1), LinkError, 'an answer has its time');
+  const asked = asking.ask('twice', 4, 600);
+  // As when a container is frozen for a while: nobody hung, and the answer comes.
+  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 1_500);
+  assert.equal(await asked, 8);
   const left = asking.ask('never', null, 10_000);
   answering.close();
   await assert.rejects(left, LinkError, 'the other side is gone');
