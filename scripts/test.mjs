@@ -54,7 +54,7 @@ async function lint(runLinter) {
   const bin = (...names) => join(ROOT, 'node_modules', ...names);
   const results = await Promise.allSettled([
     runLinter(process.execPath, [join(ROOT, 'scripts', 'check-imports.mjs')]),
-    runLinter(process.execPath, [bin('eslint', 'bin', 'eslint.js'), '--max-warnings=0', '.']),
+    runLinter(process.execPath, [join(ROOT, 'scripts', 'lint.mjs')]),
     runLinter(process.execPath, [bin('prettier', 'bin', 'prettier.cjs'), '--check', '--log-level=warn', '.']),
   ]);
   const failed = results.find((result) => result.status === 'rejected');

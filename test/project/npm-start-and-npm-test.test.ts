@@ -91,6 +91,9 @@ describe('setup', () => {
       assert.doesNotMatch(result.stderr, /StepFailure|at file:/);
       assert.equal(result.stdout, '');
     }
+    const unchecked = await script(directory, 'build.mjs', '--unchecked');
+    assert.equal(unchecked.code, 0, 'the linters say it then');
+    assert.match(readFileSync(directory.file('dist/src/extra.js'), 'utf8'), /'text'/);
   });
 });
 
@@ -123,7 +126,7 @@ describe('npm test', () => {
     };
     linter('scripts/check-imports.mjs', '');
     linter('node_modules/prettier/bin/prettier.cjs', '');
-    linter('node_modules/eslint/bin/eslint.js', `console.log('one.ts: a complaint'); process.exitCode = 1;`);
+    linter('scripts/lint.mjs', `console.log('one.ts: a complaint'); process.exitCode = 1;`);
     const complained = await script(directory, 'test.mjs');
     assert.equal(complained.code, 1);
     assert.match(complained.stdout, /✔ one runs/, 'the tests ran all the same');
@@ -131,7 +134,7 @@ describe('npm test', () => {
     assert.match(complained.stderr, /what they say stands above\.\n$/);
     assert.equal((await script(directory, 'test.mjs', '--lint')).code, 1);
 
-    linter('node_modules/eslint/bin/eslint.js', '');
+    linter('scripts/lint.mjs', '');
     const passed = await script(directory, 'test.mjs');
     assert.equal(passed.code, 0, passed.stderr);
     assert.doesNotMatch(passed.stderr, /complain/);
