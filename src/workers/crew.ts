@@ -131,7 +131,9 @@ export class Workforce implements Crew {
       for (const hand of this.#ready) if (!hand.isAsked) void this.#gatherFrom(hand);
     }, ROUND_MS).unref();
     const begun = Array.from({ length: this.#wanted }, () => this.#begin());
-    for (const taken of await Promise.all(begun)) if (!taken.ok) throw new CrewError(taken.exitCode, taken.message);
+    for (const taken of await Promise.all(begun)) {
+      if (!taken.ok) throw new CrewError(taken.exitCode, `a worker could not be begun: ${taken.message}`);
+    }
   }
 
   async open(listener: Listener, events: ConnectionEvents, inherited: InheritedSockets | null): Promise<OpenListener> {
@@ -207,7 +209,7 @@ export class Workforce implements Crew {
     for (const timer of [this.#auditTimer, this.#rounds]) if (timer !== null) clearInterval(timer);
     for (const pause of this.#pauses) clearTimeout(pause);
     for (const { socket } of this.#held.splice(0)) socket.destroy();
-    await Promise.all([...this.#hands].map((hand) => hand.stop(END_PATIENCE_MS)));
+    await Promise.all([...this.#hands].map((hand) => hand.stop(hand.hangs ? 0 : END_PATIENCE_MS)));
   }
 
   async #gatherFrom(hand: Hand): Promise<void> {
@@ -227,7 +229,8 @@ export class Workforce implements Crew {
     try {
       hand = this.#spawn();
     } catch (error) {
-      return { ok: false, exitCode: 1, message: `a worker could not be begun: ${codeOf(error)}` };
+      const why = error instanceof CrewError ? error.message : codeOf(error);
+      return { ok: false, exitCode: 1, message: why };
     }
     this.#hands.add(hand);
     const { terminal, colours } = standardOutput();
@@ -246,7 +249,7 @@ export class Workforce implements Crew {
     return taken;
   }
 
-  /** @throws the system's error where there can be no other process */
+  /** @throws CrewError, or the system's error, where there can be no other process */
   #spawn(): Hand {
     return new Hand((this.#numbers += 1), {
       listening: (self) => this.#listening(self),
@@ -462,6 +465,11 @@ class Hand {
     this.#child = spawn(process.execPath, [...process.execArgv, ENTRY, 'worker'], {
       stdio: ['ignore', 'ignore', 'inherit', 'ipc', 'pipe'],
     });
+    // Then it has no streams either; the system's error is told in a later turn.
+    if (this.#child.pid === undefined) {
+      this.#child.once('error', () => undefined);
+      throw new CrewError(1, 'the system has no room for another process');
+    }
     const died = (how: string): void => {
       if (!this.#alive) return;
       this.#alive = false;
@@ -504,7 +512,7 @@ class Hand {
   async begin(with_: Parameters<ToWorker['start']>[0]): Promise<Taken> {
     const begun = this.link.ask('start', with_, POLICY_PATIENCE_MS).catch((error: unknown): Taken => {
       if (!(error instanceof LinkError)) throw error;
-      return { ok: false, exitCode: 1, message: `a worker could not be begun: ${error.message}` };
+      return { ok: false, exitCode: 1, message: error.message };
     });
     this.begun = begun;
     const taken = await begun;

@@ -1,5 +1,9 @@
-/** A worker that hangs is found out though nobody asks it anything, and what waited for it goes to another. */
+/**
+ * A worker that hangs is found out though nobody asks it anything, and what waited for it goes to another. Where the system
+ * has no room for another one, the owner goes on and tries again.
+ */
 import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { test } from 'node:test';
 import { adminOf } from '../reload/reloading-guard.js';
@@ -18,7 +22,9 @@ test('one that hangs is ended; its connections that were not yet there are serve
     top: { processes: 2, admin: { bind: '127.0.0.1:0' } },
   });
   const pid = String(guard.pid);
-  const workers = readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').trim().split(' ').map(Number);
+  const workersNow = (): number[] =>
+    readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').trim().split(' ').filter(Boolean).map(Number);
+  const workers = workersNow();
   assert.equal(workers.length, 2);
   const [hanging] = workers;
   assert.ok(hanging !== undefined);
@@ -50,6 +56,16 @@ test('one that hangs is ended; its connections that were not yet there are serve
       'none to be left',
     );
     await waitUntil(async () => (await page()).includes('guardbee_workers{state="ready"} 2\n'), 'another one');
+    // Descriptors that it has stay; there are no others.
+    const limited = spawnSync('prlimit', ['--pid', pid, '--nofile=10:'], { encoding: 'utf8' });
+    assert.equal(limited.status, 0, limited.stderr);
+    const [next] = workersNow();
+    assert.ok(next !== undefined);
+    process.kill(next, 'SIGKILL');
+    await guard.process.waitForLog((line) => String(line['msg']).includes('could not be begun'));
+    assert.equal(spawnSync('prlimit', ['--pid', pid, '--nofile=1024:']).status, 0);
+    await waitUntil(async () => (await page()).includes('guardbee_workers{state="ready"} 2\n'), 'room for another one');
+    assert.equal((await request(guard.plain, { token: guard.token })).status, 200);
   } finally {
     try {
       process.kill(hanging, 'SIGCONT');
