@@ -6,6 +6,7 @@
 import { type KeyObject, X509Certificate } from 'node:crypto';
 import { mkdir, readdir, unlink } from 'node:fs/promises';
 import * as path from 'node:path';
+import { createSecureContext } from 'node:tls';
 import type { CertificatePair } from '../policy/policy.js';
 import { sha256Hex } from '../secret/digest.js';
 import { type FileFault, LARGEST_SECRET, currentReader, readFile } from '../secret/files.js';
@@ -180,6 +181,19 @@ export class AccountFile {
   }
 }
 
+/**
+ * Whether OpenSSL takes them: it refuses a chain for any of its certificates, also one behind our own whose key is too short.
+ * What it refuses would keep a listener, and with it the next start, from all its certificates.
+ */
+export function isServable(chainPem: string, keyPem: string): boolean {
+  try {
+    createSecureContext({ minVersion: 'TLSv1.2', cert: chainPem, key: keyPem });
+    return true;
+  } catch {
+    return false;
+  }
+}
+
 /** What is kept of one host. */
 export class HostFiles {
   readonly #host: string;
@@ -230,6 +244,7 @@ export class HostFiles {
       return null;
     }
     if (certificate.checkHost(this.#host, { subject: 'never' }) === undefined) return null;
+    if (!isServable(chain.join(''), keyToPem(key))) return null;
     const notBeforeMs = Date.parse(certificate.validFrom);
     const notAfterMs = Date.parse(certificate.validTo);
     if (Number.isNaN(notBeforeMs) || Number.isNaN(notAfterMs)) return null;

@@ -4,7 +4,7 @@ import { createSecureContext } from 'node:tls';
 import type { AcmeChallenge, AcmeSettings } from '../policy/policy.js';
 import { AccountKey, keyToPem, newKey } from './account-key.js';
 import { type Authorization, Authority, type Challenge, type Order } from './authority.js';
-import type { AccountFile, HostFiles, PendingOrder } from './files.js';
+import { type AccountFile, type HostFiles, type PendingOrder, isServable } from './files.js';
 import { AcmeFailure } from './failure.js';
 import type { PendingChallenges } from './pending-challenges.js';
 import { certificationRequest, challengeCertificate } from './x509.js';
@@ -81,8 +81,7 @@ async function obtain(
       case 'processing':
         break;
       case 'valid': {
-        if (order.certificate === null) throw new AcmeFailure('garbage', 'its order is valid and has no certificate');
-        const chain = readChain(await authority.certificate(order.certificate), host, pending.key);
+        const chain = await fetchChain(order.certificate, host, pending, authority, files, means);
         await files.writeCertificate(chain, keyToPem(pending.key), directory);
         await files.forgetPending();
         return;
@@ -106,6 +105,25 @@ async function finalize(order: Order, csr: Buffer, authority: Authority, files: 
     return await authority.finalize(order, csr);
   } catch (error) {
     if (error instanceof AcmeFailure && error.fault === 'refused') await files.forgetPending();
+    throw error;
+  }
+}
+
+/** Once it may be an accident, and another order counts against the limits of the authority; twice it stays so for good. */
+async function fetchChain(
+  url: URL | null,
+  host: string,
+  { key }: PendingOrder,
+  authority: Authority,
+  files: HostFiles,
+  { failures }: Means,
+): Promise<string> {
+  try {
+    if (url === null) throw new AcmeFailure('garbage', 'its order is valid and has no certificate');
+    return readChain(await authority.certificate(url), host, key);
+  } catch (error) {
+    const isUseless = error instanceof AcmeFailure && (error.fault === 'refused' || error.fault === 'garbage');
+    if (isUseless && failures > 0) await files.forgetPending();
     throw error;
   }
 }
@@ -205,5 +223,7 @@ function readChain(text: string, host: string, key: KeyObject): string {
   if (own?.checkPrivateKey(key) !== true) throw garbage('is not for the key that was asked for');
   if (own.checkHost(host, { subject: 'never', wildcards: false }) === undefined)
     throw garbage('does not name the host');
-  return chain.map((one) => one.toString()).join('');
+  const pem = chain.map((one) => one.toString()).join('');
+  if (!isServable(pem, keyToPem(key))) throw garbage('cannot be used for TLS');
+  return pem;
 }

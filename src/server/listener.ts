@@ -558,9 +558,9 @@ class Entrance {
     const secure = secureServer(listener, this.#tls, events);
     // The listener that the handshake began with: by its authorities was it judged.
     secure.on('secureConnection', (socket) => {
-      // It has seen what it came for, and sends nothing else (RFC 8737 §4).
+      // It has seen what it came for, and sends nothing else (RFC 8737 §4). One that never ends its own side is not waited for.
       if (proving.has(socket)) {
-        socket.end();
+        socket.destroySoon();
         return;
       }
       const certificate = certificateOf(socket, listener, events);

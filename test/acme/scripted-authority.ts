@@ -12,6 +12,8 @@ export interface Asked {
   readonly path: string;
   readonly method: string;
   readonly header: Readonly<Record<string, unknown>>;
+  /** Empty where there is none. */
+  readonly payload: Readonly<Record<string, unknown>>;
 }
 
 /** Answers one request; false: it is answered as ever. */
@@ -101,9 +103,15 @@ export class ScriptedAuthority implements AsyncDisposable {
   async #answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
     let body = '';
     for await (const piece of request.setEncoding('utf8') as AsyncIterable<string>) body += piece;
-    const jws = body === '' ? {} : (JSON.parse(body) as { readonly protected?: string });
-    const header = JSON.parse(Buffer.from(jws.protected ?? 'e30', 'base64url').toString()) as Record<string, unknown>;
-    const asked: Asked = { path: request.url ?? '', method: request.method ?? '', header };
+    const jws = body === '' ? {} : (JSON.parse(body) as { readonly protected?: string; readonly payload?: string });
+    const opened = (part = ''): Record<string, unknown> =>
+      part === '' ? {} : (JSON.parse(Buffer.from(part, 'base64url').toString()) as Record<string, unknown>);
+    const asked: Asked = {
+      path: request.url ?? '',
+      method: request.method ?? '',
+      header: opened(jws.protected),
+      payload: opened(jws.payload),
+    };
     this.asked.push(asked);
     if (this.script(asked, response)) return;
     switch (asked.path) {

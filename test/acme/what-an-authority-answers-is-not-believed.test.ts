@@ -1,15 +1,23 @@
 /** An authority that answers with garbage, too much, too slowly or not at all: one clause for the operator, and no more. */
 import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import type { ServerResponse } from 'node:http';
+import * as path from 'node:path';
+import { once } from 'node:events';
 import { test } from 'node:test';
+import { type ConnectionOptions, connect } from 'node:tls';
+import type { SocketConstructorOpts } from 'node:net';
+import { HostFiles } from '../../src/acme/files.js';
 import { AcmeCertificates, type AcmeNotice } from '../../src/acme/certificates.js';
 import { PendingChallenges } from '../../src/acme/pending-challenges.js';
 import type { AcmeSettings } from '../../src/policy/policy.js';
-import { readFileSync } from 'node:fs';
+import { testCertificates } from '../support/certificates.js';
 import { requireComponent } from '../support/component.js';
 import { runCommand } from '../support/process.js';
 import { request } from '../support/raw-client.js';
 import { TemporaryDirectory } from '../support/temporary-directory.js';
-import { waitUntil } from '../support/wait.js';
+import { waitUntil, within } from '../support/wait.js';
 import { startAcmeGuard } from './acme-guard.js';
 import { namesOf, shakeHands } from './handshake.js';
 import { type Script, ScriptedAuthority, TOKEN } from './scripted-authority.js';
@@ -174,6 +182,100 @@ test('each fault is one clause, whatever the authority sends', async (t) => {
   });
 });
 
+/** An authority that calls each order finished, and gives `certificate` for it. */
+function finished(authority: ScriptedAuthority, certificate: (response: ServerResponse) => void): Script {
+  return ({ path }, response) => {
+    if (path === '/certificate') {
+      certificate(response);
+      return true;
+    }
+    if (path !== '/new-order' && path !== '/order/1' && path !== '/finalize') return false;
+    authority.json(
+      response,
+      path === '/new-order' ? 201 : 200,
+      {
+        status: path === '/new-order' ? 'ready' : 'valid',
+        authorizations: [],
+        finalize: authority.url('/finalize'),
+        ...(path === '/new-order' ? {} : { certificate: authority.url('/certificate') }),
+      },
+      { location: authority.url('/order/1') },
+    );
+    return true;
+  };
+}
+
+const PEM_CHAIN = { 'content-type': 'application/pem-certificate-chain' };
+
+test('a chain that TLS would not take is not kept, nor what is served given up for it', async (t) => {
+  const openssl = requireComponent('openssl', t);
+  if (openssl === null) return;
+  await using authority = await ScriptedAuthority.start();
+  using directory = new TemporaryDirectory();
+  const file = (name: string): string => directory.file(name);
+  const weak = ['req', '-x509', '-newkey', 'rsa:512', '-nodes', '-keyout', file('ca.key'), '-out', file('ca.pem')];
+  await runCommand(openssl, [...weak, '-subj', '/CN=weak', '-days', '9']);
+  writeFileSync(file('san'), `subjectAltName = DNS:${HOST}`);
+  let chain = Buffer.alloc(0);
+  const script = finished(authority, (response) => {
+    response.writeHead(200, { ...PEM_CHAIN, 'replay-nonce': 'n' }).end(chain);
+  });
+  authority.script = (asked, response) => {
+    if (asked.path === '/finalize') {
+      writeFileSync(file('csr'), Buffer.from(String(asked.payload['csr']), 'base64url'));
+      const from = ['-req', '-in', file('csr'), '-inform', 'DER', '-extfile', file('san'), '-days', '9'];
+      const by = ['-CA', file('ca.pem'), '-CAkey', file('ca.key'), '-CAcreateserial', '-out', file('own.pem')];
+      execFileSync(openssl, ['x509', ...from, ...by], { stdio: 'pipe' });
+      chain = Buffer.concat([readFileSync(file('own.pem')), readFileSync(file('ca.pem'))]);
+    }
+    return script(asked, response);
+  };
+  assert.match(await firstFailure(authority), /the certificate that it gives cannot be used for TLS/);
+
+  // Nor does one that came to the disk in another way keep guardbee from starting.
+  const folder = directory.file('acme/hosts', HOST);
+  mkdirSync(folder, { recursive: true, mode: 0o700 });
+  const { authority: other } = await testCertificates();
+  const server = await other.issue({ names: [HOST] });
+  writeFileSync(
+    path.join(folder, 'certificate.pem'),
+    `${server.key}${server.cert}${readFileSync(file('ca.pem'), 'utf8')}`,
+    {
+      mode: 0o600,
+    },
+  );
+  assert.equal(await new HostFiles(directory.path, HOST).readCertificate(), null);
+});
+
+test('an order whose certificate is no good a second time is given up for another', async () => {
+  await using authority = await ScriptedAuthority.start();
+  using directory = new TemporaryDirectory();
+  authority.script = finished(authority, (response) => {
+    response.writeHead(200, { ...PEM_CHAIN, 'replay-nonce': 'n' }).end('none');
+  });
+  const certificates = new AcmeCertificates(
+    directory.path,
+    new PendingChallenges(),
+    {
+      notice: () => undefined,
+      exchanged: () => undefined,
+      broke: (error) => {
+        throw error;
+      },
+    },
+    { retryDelay: () => 1 },
+  );
+  await certificates.read([HOST]);
+  certificates.install(settingsOf(authority), [HOST]);
+  const orders = (): number => authority.asked.filter(({ path }) => path === '/new-order').length;
+  await waitUntil(() => orders() >= 2, 'another order');
+  await certificates.stop();
+  const first = authority.asked.map(({ path }) => path);
+  const until = first.indexOf('/new-order', first.indexOf('/new-order') + 1);
+  // Once may be an accident.
+  assert.equal(first.slice(0, until).filter((one) => one === '/certificate').length, 2);
+});
+
 test('while the authority looks: what is shown to it, and to nobody else', async (t) => {
   const openssl = requireComponent('openssl', t);
   if (openssl === null) return;
@@ -216,6 +318,32 @@ test('while the authority looks: what is shown to it, and to nobody else', async
         assert.doesNotMatch(await look(protocol, version, host), /ALPN protocol: acme-tls/, `${protocol} ${host}`);
       }
     }
+  });
+
+  await t.test('who speaks acme-tls/1 is shown the certificate and nothing else, and is not waited for', async () => {
+    const options: ConnectionOptions & SocketConstructorOpts = {
+      port,
+      servername: HOST,
+      ALPNProtocols: ['acme-tls/1'],
+      rejectUnauthorized: false,
+      allowHalfOpen: true,
+    };
+    const socket = connect(options);
+    const said: Buffer[] = [];
+    socket.on('data', (piece: Buffer) => said.push(piece));
+    socket.on('error', () => undefined);
+    const closed = new Promise((resolve) => socket.once('close', resolve));
+    await once(socket, 'secureConnect');
+    assert.equal(socket.alpnProtocol, 'acme-tls/1');
+    // Nobody ends this side: it is over when the other end is not there any more.
+    const speaking = setInterval(() => socket.write(`GET / HTTP/1.1\r\nHost: ${HOST}\r\n\r\n`), 10);
+    try {
+      await within(closed, 'the end of a validation');
+    } finally {
+      clearInterval(speaking);
+      socket.destroy();
+    }
+    assert.equal(Buffer.concat(said).toString(), '');
   });
 
   await t.test('http-01 at its path alone, for its host alone, with GET alone', async () => {
