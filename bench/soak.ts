@@ -4,15 +4,16 @@
  */
 import { spawn, spawnSync, type ChildProcess } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { createServer, type Server } from 'node:http';
+import { existsSync, readFileSync } from 'node:fs';
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { ClientHttp2Session } from 'node:http2';
-import { Agent, request as httpsRequest } from 'node:https';
+import { Agent, createServer as createHttpsServer, request as httpsRequest } from 'node:https';
 import { createServer as createTcpServer, type AddressInfo, type Socket } from 'node:net';
 import { createInterface } from 'node:readline';
 import type { Duplex } from 'node:stream';
 import { setTimeout as pause } from 'node:timers/promises';
 import { WebSocketServer } from 'ws';
-import { TestAuthority, writeKeyPair } from '../test/support/certificates.js';
+import { type KeyPair, TestAuthority, writeKeyPair } from '../test/support/certificates.js';
 import { h2Connect, h2Request } from '../test/support/h2-client.js';
 import { countOpenFiles, residentBytes } from '../test/support/leak.js';
 import { tokenPair, writeFileIn, writePolicy, writeTokens, type TokenLine } from '../test/support/policy-builder.js';
@@ -21,22 +22,31 @@ import { openWebSocket, RawConnection, request, requestBytes, type Target } from
 import { TemporaryDirectory } from '../test/support/temporary-directory.js';
 import { issuerKey, makeToken } from '../test/support/token-issuer.js';
 import { waitUntil, within } from '../test/support/wait.js';
+import { fileURLToPath } from 'node:url';
 import { trendOf, type Trend } from './trend.js';
 
 /** What is counted; each has to happen at least once. */
 export const KINDS = [
   ...['http1', 'http2', 'jwt', 'json_body', 'event_stream', 'websocket', 'tcp', 'proxy_protocol', 'bad_input'],
-  ...['reload', 'certificate', 'broken_policy', 'revoked_token', 'upstream_restart', 'redis_restart'],
+  ...['tcp_over_tls', 'client_certificate', 'outbound'],
+  ...['reload', 'certificate', 'broken_policy', 'revoked_token', 'revoked_jwt', 'upstream_restart', 'redis_restart'],
 ] as const;
 
 export interface SoakOptions {
   readonly minutes: number;
   /** Given a line from time to time. */
   readonly progress?: (line: string) => void;
+  /** Of guardbee; left out: one. */
+  readonly processes?: number;
+  /** Ends it before its time, with a report of what was until then. */
+  readonly signal?: AbortSignal;
 }
 
 export interface SoakReport {
+  /** As long as it really was. */
   readonly minutes: number;
+  readonly stoppedEarly: boolean;
+  readonly processes: number;
   readonly counts: Readonly<Record<string, number>>;
   /** Ended by an upstream or a Redis that was stopped here. */
   readonly caused: number;
@@ -44,8 +54,15 @@ export interface SoakReport {
   readonly errors: Readonly<Record<string, number>>;
   readonly unhandledRejections: number;
   readonly residentBytes: Trend;
+  /** What is alive in the heap of the process that was started, garbage collected. */
+  readonly liveBytes: Trend;
   readonly descriptors: Trend;
+  /** From the SIGHUP of a reload that took its token away to the end of a stream; the slowest. */
   readonly revokedStreamCutMs: number;
+  /** The same from when guardbee said that the reload was done; 0 where the stream had ended by then. */
+  readonly cutAfterReloadMs: number;
+  /** From the end of `guardbee revoke` to the end of the stream of a JWT; the slowest. */
+  readonly revokedJwtCutMs: number;
   readonly auditVerified: boolean;
   readonly skipped: readonly string[];
   readonly ok: boolean;
@@ -53,6 +70,10 @@ export interface SoakReport {
 
 /** A resident set that grows by less than this between warm-up and end is flat: V8 takes and returns pages. */
 const FLAT_BYTES = 24 * 1024 * 1024;
+/** The caches of tokens and texts fill for longer than the warm-up lasts. */
+const FLAT_LIVE_BYTES = 8 * 1024 * 1024;
+/** Heaps are looked into so often in a run: the look is a pause. */
+const LOOKS = 24;
 /** Connections come and go while they are counted. */
 const FLAT_DESCRIPTORS = 12;
 const EVENTS = 40;
@@ -61,7 +82,7 @@ const EVERY_MS = 25;
 const CUT_MS = 3000;
 
 export async function soak(options: SoakOptions): Promise<SoakReport> {
-  await using stage = await Stage.start();
+  await using stage = await Stage.start(options);
   return await new Soak(stage, options).run();
 }
 
@@ -99,9 +120,9 @@ class Service {
   }
 }
 
-function httpService(): Service {
+function httpService(tls?: KeyPair): Service {
   const sockets = new WebSocketServer({ noServer: true });
-  const server = createServer((asked, answer) => {
+  const answering = (asked: IncomingMessage, answer: ServerResponse): void => {
     if (asked.url?.startsWith('/events') === true) {
       answer.writeHead(200, { 'Content-Type': 'text/event-stream' });
       let number = 0;
@@ -122,7 +143,8 @@ function httpService(): Service {
       answer.end(pieces.length === 0 ? (asked.url ?? '') : Buffer.concat(pieces));
     });
     asked.on('error', () => undefined);
-  });
+  };
+  const server = tls === undefined ? createServer(answering) : createHttpsServer(tls, answering);
   server.on('upgrade', (asked, socket: Duplex, head: Buffer) => {
     socket.on('error', () => undefined);
     sockets.handleUpgrade(asked, socket, head, (socketOf) => {
@@ -157,6 +179,8 @@ class Redis {
     const settings = ['--save', '', '--appendonly', 'yes', '--appendfsync', 'always', '--dir', this.#folder.path];
     const child = spawn('redis-server', ['--port', String(this.port), '--bind', '127.0.0.1', ...settings], {
       stdio: ['ignore', 'pipe', 'inherit'],
+      // Ctrl-C is for the soak, which ends the others in their order.
+      detached: true,
     });
     this.#child = child;
     await within(
@@ -170,6 +194,10 @@ class Redis {
       }),
       'redis-server',
     );
+  }
+
+  kill(): void {
+    this.#child?.kill('SIGKILL');
   }
 
   async stop(): Promise<void> {
@@ -189,16 +217,22 @@ async function freePort(): Promise<number> {
   return service.port;
 }
 
+const HEAP = fileURLToPath(new URL('soak-heap.js', import.meta.url));
+
 /** guardbee, what stands behind it, and what it reads. */
 class Stage implements AsyncDisposable {
   readonly folder = new TemporaryDirectory();
   readonly http = httpService();
   readonly tcp = tcpService();
+  /** On another machine, as far as guardbee is concerned. */
+  readonly far: Service;
+  readonly node: KeyPair;
+  readonly processes: number;
   readonly redis: Redis | null;
   readonly keeper = tokenPair();
   readonly authority: TestAuthority;
   readonly #issuer = issuerKey('one', 'P-256');
-  readonly #reloads: string[] = [];
+  readonly #reloads: { readonly event: string; readonly atMs: number }[] = [];
   readonly #targets = new Map<string, Target>();
   readonly loggedErrors = new Map<string, number>();
   unhandledRejections = 0;
@@ -207,31 +241,44 @@ class Stage implements AsyncDisposable {
   #stderr = '';
   #ready = false;
 
-  private constructor(authority: TestAuthority, redis: Redis | null) {
+  private constructor(
+    authority: TestAuthority,
+    { redis, far, node, processes }: Pick<Stage, 'redis' | 'far' | 'node' | 'processes'>,
+  ) {
     this.authority = authority;
     this.redis = redis;
+    this.far = far;
+    this.node = node;
+    this.processes = processes;
   }
 
-  static async start(): Promise<Stage> {
+  static async start({ minutes, processes = 1 }: SoakOptions): Promise<Stage> {
     const authority = await TestAuthority.create();
     const folder = new TemporaryDirectory();
-    const stage = new Stage(authority, Redis.available() ? new Redis(await freePort(), folder) : null);
+    const stage = new Stage(authority, {
+      redis: Redis.available() ? new Redis(await freePort(), folder) : null,
+      far: httpService(await authority.issue()),
+      node: await authority.issue({ names: ['node.test'], usage: 'client' }),
+      processes,
+    });
     try {
-      await Promise.all([stage.http.start(), stage.tcp.start(), stage.redis?.start()]);
+      await Promise.all([stage.http.start(), stage.tcp.start(), stage.far.start(), stage.redis?.start()]);
       writeKeyPair(stage.folder, await authority.issue());
+      writeFileIn(stage.folder, 'authority.pem', authority.ca, 0o644);
       stage.writeTokens([]);
       const key = stage.#issuer.publicKey.export({ type: 'spki', format: 'pem' });
       writeFileIn(stage.folder, 'issuer.pem', key, 0o644);
       writeFileIn(stage.folder, 'redis-url.txt', `redis://127.0.0.1:${String(stage.redis?.port ?? 0)}\n`);
       stage.writePolicy(0);
-      await stage.#startGuardbee();
+      await stage.#startGuardbee((minutes * 60_000) / LOOKS);
       return stage;
     } catch (error) {
       await stage[Symbol.asyncDispose]();
       throw error;
     } finally {
-      // Redis keeps what is in it open; nobody else looks there.
+      // Redis keeps what is in it open; nobody else looks there. Whoever cannot wait for the end leaves nothing either.
       process.once('exit', () => {
+        stage.kill();
         folder.remove();
       });
     }
@@ -254,6 +301,8 @@ class Stage implements AsyncDisposable {
   /** @param round makes it another policy than the one before */
   writePolicy(round: number): void {
     const shared = this.redis !== null;
+    // In one process alone.
+    const revocation = shared && this.processes === 1 ? { revocation: 'shared' } : {};
     const upstream = `http://127.0.0.1:${String(this.http.port)}`;
     const tls = { cert: 'server.crt', key: 'server.key' };
     const whole = {
@@ -293,18 +342,34 @@ class Stage implements AsyncDisposable {
         proxied: { ...whole, ...proxied },
         bytes: { ...bytes, allow_from: ['127.0.0.1'] },
         bytes_told: { ...bytes, ...proxied, from: ['198.51.100.0/24'] },
+        bytes_secure: { ...bytes, tls, authenticate: ['nodes'], require: 'write' },
+        nodes: { ...whole, tls, authenticate: ['nodes'] },
+        link: {
+          bind: '127.0.0.1:0',
+          outbound: true,
+          local_identity: { name: 'runner', roles: ['operator'] },
+          upstream: `https://localhost:${String(this.far.port)}`,
+          upstream_tls: { ca: 'authority.pem' },
+          routes: [{ name: 'all', path: '/**', methods: 'any', require: 'write' }],
+        },
       },
       authenticators: {
         keys: { type: 'bearer', tokens_file: 'tokens.yaml' },
         sso: {
           ...{ type: 'jwt', issuer: 'https://idp.example', audience: ['soak'], public_key: { file: 'issuer.pem' } },
-          ...{ algorithms: ['ES256'], roles_from: 'roles', revocation: shared ? 'shared' : 'none' },
+          ...{ algorithms: ['ES256'], roles_from: 'roles', ...revocation },
+        },
+        nodes: {
+          type: 'mtls',
+          ca: 'authority.pem',
+          identities: [{ san: 'DNS:node.test', name: 'node', roles: ['operator'] }],
         },
       },
       roles: { viewer: ['read'], operator: ['read', 'write'], [`round_${String(round)}`]: ['read'] },
       state: { dir: 'state', ...(shared ? { redis: { url: { file: 'redis-url.txt' } } } : {}) },
       audit: { dir: 'trail', min_free: '1KiB' },
       admin: { bind: '127.0.0.1:0' },
+      ...(this.processes === 1 ? {} : { processes: this.processes }),
     });
   }
 
@@ -325,11 +390,18 @@ class Stage implements AsyncDisposable {
     );
   }
 
-  async #startGuardbee(): Promise<void> {
-    const child = spawn(process.execPath, [GUARDBEE_ENTRY, 'run', '--policy', this.folder.file('policy.yaml')], {
+  async #startGuardbee(lookMs: number): Promise<void> {
+    const heap = {
+      GUARDBEE_SOAK_HEAP: this.folder.file('heap'),
+      GUARDBEE_SOAK_HEAP_MS: String(lookMs),
+      GUARDBEE_SOAK_HEAP_PARENT: String(process.pid),
+    };
+    const run = ['--import', HEAP, GUARDBEE_ENTRY, 'run', '--policy', this.folder.file('policy.yaml')];
+    const child = spawn(process.execPath, run, {
       cwd: this.folder.path,
-      env: { PATH: process.env['PATH'], HOME: this.folder.path, TZ: 'UTC' },
+      env: { PATH: process.env['PATH'], HOME: this.folder.path, TZ: 'UTC', ...heap },
       stdio: ['ignore', 'pipe', 'pipe'],
+      detached: true,
     });
     this.#child = child;
     child.stderr.setEncoding('utf8').on('data', (text: string) => {
@@ -362,7 +434,9 @@ class Stage implements AsyncDisposable {
       };
       this.#targets.set(String(line['guardbee.listener']), target);
     }
-    if (event === 'policy.reloaded' || event === 'policy.reload_failed') this.#reloads.push(event);
+    if (event === 'policy.reloaded' || event === 'policy.reload_failed') {
+      this.#reloads.push({ event, atMs: performance.now() });
+    }
     if (/unhandled|uncaught/i.test(text)) this.unhandledRejections += 1;
     const level = String(line['level'] ?? line['log.level']);
     if (level === 'error' || level === 'fatal') {
@@ -371,8 +445,20 @@ class Stage implements AsyncDisposable {
     }
   }
 
-  /** SIGHUP; what came of it. */
-  async reload(): Promise<string> {
+  /** Its memory and its open files, with those of the processes that it has begun. */
+  get pids(): readonly number[] {
+    const begun = readFileSync(`/proc/${String(this.pid)}/task/${String(this.pid)}/children`, 'utf8');
+    return [this.pid, ...begun.split(' ').filter(Boolean).map(Number)];
+  }
+
+  /** In bytes, the first first. */
+  get liveBytes(): readonly number[] {
+    const file = this.folder.file('heap');
+    return existsSync(file) ? readFileSync(file, 'utf8').split('\n').filter(Boolean).map(Number) : [];
+  }
+
+  /** SIGHUP; what came of it, and when that was said. */
+  async reload(): Promise<{ readonly event: string; readonly atMs: number }> {
     const before = this.#reloads.length;
     this.#child?.kill('SIGHUP');
     return await waitUntil(() => this.#reloads[before], 'the end of a reload', 30_000);
@@ -386,13 +472,20 @@ class Stage implements AsyncDisposable {
     );
   }
 
+  /** At once; nothing is waited for. */
+  kill(): void {
+    if (this.exit === null) this.#child?.kill('SIGKILL');
+    this.redis?.kill();
+    this.folder.remove();
+  }
+
   get lastWords(): string {
     return this.#stderr;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     if (this.exit === null) this.#child?.kill('SIGKILL');
-    await Promise.all([this.http.stop(), this.tcp.stop(), this.redis?.stop()]);
+    await Promise.all([this.http.stop(), this.tcp.stop(), this.far.stop(), this.redis?.stop()]);
     this.folder.remove();
   }
 }
@@ -432,9 +525,12 @@ function same(found: unknown, wanted: unknown, what: string): void {
   if (found !== wanted) throw new Wrong(`${what}: ${String(found)} where ${String(wanted)} was to come`);
 }
 
+const isNotRising = ({ meaning }: Trend): boolean => meaning !== 'rising';
+
 class Soak {
   readonly #stage: Stage;
   readonly #minutes: number;
+  readonly #signal: AbortSignal | undefined;
   readonly #progress: (line: string) => void;
   readonly #counts = new Map<string, number>(KINDS.map((kind) => [kind, 0]));
   readonly #errors = new Map<string, number>();
@@ -449,10 +545,13 @@ class Soak {
   #caused = 0;
   #round = 0;
   #slowestCutMs = 0;
+  #slowestAfterReloadMs = 0;
+  #slowestJwtCutMs = 0;
 
   constructor(stage: Stage, options: SoakOptions) {
     this.#stage = stage;
     this.#minutes = options.minutes;
+    this.#signal = options.signal;
     this.#progress = options.progress ?? (() => undefined);
   }
 
@@ -460,16 +559,24 @@ class Soak {
     const { folder, redis } = this.#stage;
     const began = performance.now();
     const lengthMs = this.#minutes * 60_000;
-    const stop = setTimeout(() => {
+    const abort = (): void => {
       this.#stopped.abort();
-    }, lengthMs);
+    };
+    const stop = setTimeout(abort, lengthMs);
+    this.#signal?.addEventListener('abort', abort);
+    if (this.#isStoppedEarly()) abort();
     // Bounded, so that a crowd of samples needs no more memory than a few.
     const sampler = setInterval(
       () => {
         const seconds = (performance.now() - began) / 1000;
         if (this.#stage.exit !== null) return;
-        this.#sizes.push([seconds, residentBytes(this.#stage.pid)]);
-        this.#descriptors.push([seconds, countOpenFiles(this.#stage.pid).total]);
+        let [size, files] = [0, 0];
+        for (const pid of this.#stage.pids) {
+          size += residentBytes(pid);
+          files += countOpenFiles(pid).total;
+        }
+        this.#sizes.push([seconds, size]);
+        this.#descriptors.push([seconds, files]);
       },
       Math.max(100, lengthMs / 600),
     );
@@ -489,17 +596,25 @@ class Soak {
         this.#again('event_stream', 6, async () => await this.#eventStream()),
         this.#again('websocket', 4, async () => await this.#webSocket()),
         this.#again('tcp', 2, async () => await this.#bytes()),
+        this.#again('tcp_over_tls', 1, async () => await this.#bytesOverTls()),
+        this.#again('client_certificate', 1, async () => await this.#clientCertificate()),
+        this.#again('outbound', 1, async () => await this.#outbound()),
         this.#again('proxy_protocol', 2, async () => await this.#proxied()),
         this.#again('bad_input', 1, async () => await this.#badInput()),
         this.#change(lengthMs),
       ]);
     } finally {
       clearTimeout(stop);
+      this.#signal?.removeEventListener('abort', abort);
       clearInterval(sampler);
       clearInterval(teller);
       this.#session?.destroy();
       this.#agent.destroy();
     }
+    const lastedMs = performance.now() - began;
+    const live = this.#stage.liveBytes.map(
+      (bytes, index, all) => [((index + 1) * Math.min(lastedMs, lengthMs)) / 1000 / all.length, bytes] as const,
+    );
     const endedEarly = this.#stage.exit;
     const code = endedEarly ?? (await this.#stage.end());
     if (endedEarly !== null) this.#error(`guardbee ended by itself (${String(endedEarly)}): ${this.#stage.lastWords}`);
@@ -509,24 +624,35 @@ class Soak {
     for (const [what, times] of this.#stage.loggedErrors) this.#errors.set(what, times);
     const skipped = redis === null ? ['redis_restart: there is no redis-server here'] : [];
     for (const [kind, times] of this.#counts) {
-      if (times === 0 && !skipped.some((one) => one.startsWith(`${kind}:`))) this.#error(`${kind} never succeeded`);
+      if (times === 0 && !this.#isStoppedEarly() && !skipped.some((one) => one.startsWith(`${kind}:`)))
+        this.#error(`${kind} never succeeded`);
     }
     const sizes = trendOf(this.#sizes, FLAT_BYTES);
+    const alive = trendOf(live, FLAT_LIVE_BYTES);
     const descriptors = trendOf(this.#descriptors, FLAT_DESCRIPTORS);
     const rejections = this.#stage.unhandledRejections;
     return {
-      minutes: this.#minutes,
+      minutes: this.#isStoppedEarly() ? lastedMs / 60_000 : this.#minutes,
+      stoppedEarly: this.#isStoppedEarly(),
+      processes: this.#stage.processes,
       counts: Object.fromEntries(this.#counts),
       caused: this.#caused,
       errors: Object.fromEntries(this.#errors),
       unhandledRejections: rejections,
       residentBytes: sizes,
+      liveBytes: alive,
       descriptors,
       revokedStreamCutMs: Math.round(this.#slowestCutMs),
+      cutAfterReloadMs: Math.round(this.#slowestAfterReloadMs),
+      revokedJwtCutMs: Math.round(this.#slowestJwtCutMs),
       auditVerified: verified.code === 0,
       skipped,
-      ok: this.#errors.size === 0 && rejections === 0 && sizes.meaning !== 'rising' && descriptors.meaning !== 'rising',
+      ok: this.#errors.size === 0 && rejections === 0 && [sizes, alive, descriptors].every(isNotRising),
     };
+  }
+
+  #isStoppedEarly(): boolean {
+    return this.#signal?.aborted === true;
   }
 
   #tell(began: number): void {
@@ -553,7 +679,8 @@ class Soak {
     const { signal } = this.#stopped;
     // In a short time everything may fall together with a restart: then once more, for as long as that may take.
     const last = performance.now() + this.#minutes * 60_000 + 30_000;
-    const isWanted = (): boolean => !signal.aborted || (this.#counts.get(kind) === 0 && performance.now() < last);
+    const isWanted = (): boolean =>
+      !signal.aborted || (this.#counts.get(kind) === 0 && performance.now() < last && !this.#isStoppedEarly());
     const one = async (): Promise<void> => {
       while (isWanted() && this.#stage.exit === null) {
         const began = performance.now();
@@ -667,6 +794,33 @@ class Soak {
     }
   }
 
+  /** @param listener that asks for the certificate of a node */
+  #asNode(listener: string): Target {
+    const { node, authority } = this.#stage;
+    return { port: this.#stage.target(listener).port, tls: { ca: authority.ca, ...node } };
+  }
+
+  async #bytesOverTls(): Promise<void> {
+    const bytes = randomBytes(1000 + Math.floor(Math.random() * 200_000));
+    using client = await RawConnection.connect(this.#asNode('bytes_secure'));
+    client.write(bytes);
+    client.end();
+    same((await client.readToEnd()).equals(bytes), true, 'the bytes came back as they went');
+  }
+
+  async #clientCertificate(): Promise<void> {
+    same((await request(this.#asNode('nodes'), { path: '/node' })).status, 200, 'a request of a node');
+    const { port, tls } = this.#stage.target('nodes');
+    const unknown = { port, ...(tls === undefined ? {} : { tls }) };
+    same((await request(unknown, { path: '/node' })).status, 401, 'a request of nobody');
+  }
+
+  async #outbound(): Promise<void> {
+    const answer = await request(this.#stage.target('link'), { method: 'POST', path: '/echo', body: 'from here' });
+    same(answer.status, 200, 'a request to elsewhere');
+    same(answer.text(), 'from here', 'the body came back as it went');
+  }
+
   async #proxied(): Promise<void> {
     const target = this.#stage.target('proxied');
     using client = await RawConnection.connect(target);
@@ -710,6 +864,7 @@ class Soak {
       ['certificate', async () => await this.#newCertificate()],
       ['broken_policy', async () => await this.#brokenPolicy()],
       ['revoked_token', async () => await this.#revokedToken()],
+      ['revoked_jwt', async () => await this.#revokedJwt()],
       ['upstream_restart', async () => await this.#restart(this.#stage.http, '/back', this.#stage.keeper.token)],
       ...(redis === null ? [] : ([['redis_restart', async () => await this.#restart(redis, '/jwt', null)]] as const)),
     ];
@@ -717,28 +872,39 @@ class Soak {
     while (!this.#isOver() && this.#stage.exit === null) {
       for (const [kind, work] of changes) {
         // All of them once, however short the time.
-        if (this.#isOver() && (this.#counts.get(kind) ?? 0) > 0) return;
+        if (this.#isOver() && ((this.#counts.get(kind) ?? 0) > 0 || this.#isStoppedEarly())) return;
         try {
           await work();
           this.#count(kind);
         } catch (error) {
           this.#error(`${kind}: ${error instanceof Error ? error.message : String(error)}`);
         }
-        if (!this.#isOver()) await pause(restMs);
+        if (!this.#isOver()) await this.#rest(restMs);
       }
     }
+  }
+
+  async #rest(ms: number): Promise<void> {
+    await pause(ms, undefined, { signal: this.#stopped.signal }).catch(() => undefined);
+  }
+
+  /** @throws Wrong */
+  async #reloads(): Promise<number> {
+    const { event, atMs } = await this.#stage.reload();
+    same(event, 'policy.reloaded', 'a reload');
+    return atMs;
   }
 
   async #reload(): Promise<void> {
     this.#round += 1;
     this.#stage.writePolicy(this.#round);
-    same(await this.#stage.reload(), 'policy.reloaded', 'a reload');
+    await this.#reloads();
   }
 
   async #newCertificate(): Promise<void> {
     const pair = await this.#stage.authority.issue();
     writeKeyPair(this.#stage.folder, pair);
-    same(await this.#stage.reload(), 'policy.reloaded', 'a reload');
+    await this.#reloads();
     using fresh = await RawConnection.connect(this.#stage.target('secure'));
     const shown = 'getPeerX509Certificate' in fresh.socket ? fresh.socket.getPeerX509Certificate() : undefined;
     same(pair.cert.includes(shown?.toString().trim() ?? '-'), true, 'a new handshake gets the new certificate');
@@ -746,27 +912,49 @@ class Soak {
 
   async #brokenPolicy(): Promise<void> {
     writeFileIn(this.#stage.folder, 'policy.yaml', 'version: 1\nlisteners: {', 0o644);
-    same(await this.#stage.reload(), 'policy.reload_failed', 'a reload of half a policy');
+    same((await this.#stage.reload()).event, 'policy.reload_failed', 'a reload of half a policy');
     this.#stage.writePolicy(this.#round);
-    same(await this.#stage.reload(), 'policy.reloaded', 'a reload of the policy from before');
+    await this.#reloads();
   }
 
   /** A token that is given and taken away: its open stream is cut, and it is good for nothing more. */
   async #revokedToken(): Promise<void> {
     const guest = tokenPair();
     this.#stage.writeTokens([{ name: 'guest', sha256: guest.sha256, roles: ['viewer'] }]);
-    same(await this.#stage.reload(), 'policy.reloaded', 'a reload');
+    await this.#reloads();
     const target = this.#stage.target('secure');
     using client = await RawConnection.connect(target);
     client.write(requestBytes(target, { path: '/events/endless', token: guest.token }));
     same((await client.readHead()).status, 200, 'a stream of a token');
     this.#stage.writeTokens([]);
-    const began = performance.now();
     client.discard();
-    same(await this.#stage.reload(), 'policy.reloaded', 'a reload');
-    await client.waitForEnd(CUT_MS);
-    this.#slowestCutMs = Math.max(this.#slowestCutMs, performance.now() - began);
+    const began = performance.now();
+    const cut = client.waitForEnd(30_000).then(() => performance.now());
+    cut.catch(() => undefined);
+    const doneAt = await this.#reloads();
+    const cutAt = await within(cut, 'a stream to be cut', CUT_MS);
+    this.#slowestCutMs = Math.max(this.#slowestCutMs, cutAt - began);
+    this.#slowestAfterReloadMs = Math.max(this.#slowestAfterReloadMs, cutAt - doneAt);
     same((await request(target, { path: '/x', token: guest.token })).status, 401, 'a token that was taken away');
+  }
+
+  /** A JWT that somebody takes back before its time. */
+  async #revokedJwt(): Promise<void> {
+    const token = this.#stage.jwt();
+    const target = this.#stage.target('secure');
+    using client = await RawConnection.connect(target);
+    client.write(requestBytes(target, { path: '/events/endless', token }));
+    same((await client.readHead()).status, 200, 'a stream of a JWT');
+    client.discard();
+    const policy = this.#stage.folder.file('policy.yaml');
+    const cut = client.waitForEnd(60_000).then(() => performance.now());
+    cut.catch(() => undefined);
+    const { code, stderr } = await runGuardbee(['revoke', '--policy', policy, '--token', '-'], { input: token });
+    const began = performance.now();
+    if (code !== 0) throw new Wrong(`guardbee revoke ended with ${String(code)}: ${stderr.slice(0, 300)}`);
+    const cutAt = await within(cut, 'the stream of a revoked JWT to be cut', CUT_MS);
+    this.#slowestJwtCutMs = Math.max(this.#slowestJwtCutMs, cutAt - began);
+    same((await request(target, { path: '/x', token })).status, 401, 'a JWT that was revoked');
   }
 
   /** Stops something behind guardbee; whoever asks meanwhile may fail. Ends when requests are answered again. */

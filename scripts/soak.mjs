@@ -1,4 +1,4 @@
-/** `npm run soak [-- MINUTES] [--json]`: installs and builds what is missing, then bench/soak.ts, for ten minutes. */
+/** `npm run soak [-- MINUTES] [--processes N] [--json]`: installs and builds what is missing, then bench/soak.ts, for ten minutes. */
 import { main as task, setup } from './setup.mjs';
 
 await task(async () => {

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { KINDS, type SoakReport } from '../../bench/soak.js';
+import { KINDS, soak, type SoakReport } from '../../bench/soak.js';
 import { trendOf } from '../../bench/trend.js';
 import { fileURLToPath } from 'node:url';
 import { runCommand } from '../support/process.js';
@@ -26,8 +26,25 @@ describe('npm run soak', () => {
     assert.equal(report.residentBytes.meaning, 'too short to tell');
   });
 
-  test('asks for minutes', async () => {
-    for (const args of [['0'], ['ten'], ['1', '2']]) {
+  test('reports what it has when it is stopped before its time', async () => {
+    const stopped = new AbortController();
+    const report = await soak({
+      minutes: 60,
+      processes: 2,
+      signal: stopped.signal,
+      progress: () => {
+        stopped.abort();
+      },
+    });
+    assert.equal(report.stoppedEarly, true);
+    assert.ok(report.minutes < 2, String(report.minutes));
+    assert.deepEqual(report.errors, {});
+    assert.equal(report.auditVerified, true);
+    assert.ok(Object.values(report.counts).some((times) => times > 0));
+  });
+
+  test('asks for minutes, and how many processes', async () => {
+    for (const args of [['ten'], ['1', '2'], ['1', '--processes', '0']]) {
       const { code, stderr } = await runCommand(process.execPath, [PROGRAM, ...args]);
       assert.equal(code, 2);
       assert.match(stderr, /^usage: npm run soak/);
