@@ -178,6 +178,21 @@ const CIPHERS = [
   ...['ECDHE-ECDSA-CHACHA20-POLY1305', 'ECDHE-RSA-CHACHA20-POLY1305'],
 ].join(':');
 
+/** What a key of each type signs a handshake with, as OpenSSL orders it. */
+const SIGNATURES: readonly (readonly [type: string, names: readonly string[]])[] = [
+  ['ec', ['ecdsa_secp256r1_sha256', 'ecdsa_secp384r1_sha384', 'ecdsa_secp521r1_sha512']],
+  ['ed25519', ['ed25519']],
+  ['ed448', ['ed448']],
+  ['rsa-pss', ['rsa_pss_pss_sha256', 'rsa_pss_pss_sha384', 'rsa_pss_pss_sha512']],
+  [
+    'rsa',
+    [
+      ...['rsa_pss_rsae_sha256', 'rsa_pss_rsae_sha384', 'rsa_pss_rsae_sha512'],
+      ...['rsa_pkcs1_sha256', 'rsa_pkcs1_sha384', 'rsa_pkcs1_sha512'],
+    ],
+  ],
+];
+
 /**
  * Makes a TLS context for each certificate.
  *
@@ -194,12 +209,15 @@ export function createSniContexts(
   awaited: Awaited | null = null,
 ): SniContexts {
   const byName = new Map<string, SecureContext>();
+  const keyTypes: (string | undefined)[] = [];
   const contexts = pairs.map((pair) => {
-    const { context, names } = contextOf(pair, tlsOptions);
+    const { context, names, keyType } = contextOf(pair, tlsOptions);
+    keyTypes.push(keyType);
     for (const name of names) if (!byName.has(name)) byName.set(name, context);
     return context;
   });
   const [defaultPair] = pairs;
+  const preferences = new Set(keyTypes).size > 1 ? lastOfAll(keyTypes[0]) : {};
   const certified = contexts[0];
   if (certified === undefined && awaited === null) throw new TypeError('no certificate given');
   // Without a certificate OpenSSL ends the handshake by itself, with the alert handshake_failure.
@@ -212,7 +230,9 @@ export function createSniContexts(
     // A context without a certificate takes none away that the server itself has: as long as a name has none, the
     // server has none either, and clients that name no server wait with those that name this one.
     defaultOptions: () =>
-      defaultPair === undefined || missing.size > 0 ? bareOptions(tlsOptions) : optionsOf(defaultPair, tlsOptions),
+      defaultPair === undefined || missing.size > 0
+        ? bareOptions(tlsOptions)
+        : optionsOf(defaultPair, { ...preferences, ...tlsOptions }),
     challenged,
     select(servername) {
       const name = servername.toLowerCase().replace(/\.$/u, '');
@@ -229,6 +249,24 @@ function bareOptions(tlsOptions: SecureContextOptions): SecureContextOptions {
   return { minVersion: 'TLSv1.2', ciphers: CIPHERS, ...tlsOptions };
 }
 
+/**
+ * Of several certificates whose keys are of several types: Node puts the one that a name picks beside the one that the
+ * server itself has (SSL_use_certificate), where it takes its place only if both keys are of one type. OpenSSL then has
+ * two, and takes the type that the server prefers. So the type of the server's own comes last.
+ */
+function lastOfAll(type: string | undefined): SecureContextOptions {
+  const own = SIGNATURES.filter(([one]) => one === type);
+  const others = SIGNATURES.filter(([one]) => one !== type);
+  // In TLS 1.2 the cipher suite is picked first, and says the type (EdDSA is of ECDSA's).
+  const suites = CIPHERS.split(':');
+  const rsa = suites.filter((one) => one.startsWith('ECDHE-RSA-'));
+  const rest = suites.filter((one) => !rsa.includes(one));
+  return {
+    sigalgs: [...others, ...own].flatMap(([, names]) => names).join(':'),
+    ciphers: (type?.startsWith('rsa') === true ? [...rest, ...rsa] : [...rsa, ...rest]).join(':'),
+  };
+}
+
 function optionsOf(pair: CertificatePair, tlsOptions: SecureContextOptions): SecureContextOptions {
   return { ...bareOptions(tlsOptions), cert: pair.certPem, key: pair.key.reveal() };
 }
@@ -236,12 +274,13 @@ function optionsOf(pair: CertificatePair, tlsOptions: SecureContextOptions): Sec
 function contextOf(
   pair: CertificatePair,
   tlsOptions: SecureContextOptions,
-): { readonly context: SecureContext; readonly names: readonly string[] } {
+): { readonly context: SecureContext; readonly names: readonly string[]; readonly keyType: string | undefined } {
   const certificate = readCertificate(pair.certPem, pair.certFile);
   checkKey(certificate, pair);
   const { names } = describe(certificate, pair.certFile);
   try {
-    return { context: createSecureContext(optionsOf(pair, tlsOptions)), names };
+    const keyType = certificate.publicKey.asymmetricKeyType;
+    return { context: createSecureContext(optionsOf(pair, tlsOptions)), names, keyType };
   } catch (error) {
     throw new CertificateError(
       'unusable',

@@ -124,6 +124,52 @@ test('a handshake gets the exact name, then the wildcard of one label, then the 
   }
 });
 
+test('a name picks its certificate whatever types of keys the others have', async () => {
+  const pairs = await Promise.all(
+    (['ec', 'rsa'] as const).map(async (keyType) => {
+      const { cert, private: key } = await generate([{ name: 'commonName', value: `${keyType}.lan` }], {
+        keyType,
+        algorithm: 'sha256',
+        extensions: [{ name: 'subjectAltName', altNames: [{ type: 2, value: `${keyType}.lan` }] }],
+      });
+      return pairOf({ cert, key }, keyType);
+    }),
+  );
+  const ca = pairs.map((pair) => pair.certPem);
+  for (const ordered of [pairs, pairs.toReversed()]) {
+    const contexts = createSniContexts(ordered);
+    const server = createServer({
+      ...contexts.defaultOptions(),
+      SNICallback: (servername, done) => {
+        done(null, contexts.select(servername));
+      },
+    });
+    server.listen(0, '127.0.0.1');
+    await once(server, 'listening');
+    const first = ordered[0] === pairs[0] ? 'ec.lan' : 'rsa.lan';
+    try {
+      for (const maxVersion of ['TLSv1.2', 'TLSv1.3'] as const) {
+        for (const servername of ['ec.lan', 'rsa.lan', 'elsewhere.lan', '']) {
+          const socket = connect({
+            port: portOf(server),
+            host: '127.0.0.1',
+            ca,
+            servername,
+            maxVersion,
+            checkServerIdentity: () => undefined,
+          });
+          await once(socket, 'secureConnect');
+          const expected = servername === 'rsa.lan' || servername === 'ec.lan' ? servername : first;
+          assert.equal(socket.getPeerCertificate().subject.CN, expected, `${maxVersion} ${servername}, first ${first}`);
+          socket.destroy();
+        }
+      }
+    } finally {
+      server.close();
+    }
+  }
+});
+
 test('names are chosen without regard to what an object happens to have', async () => {
   const authority = await TestAuthority.create();
   const contexts = createSniContexts([
