@@ -627,14 +627,16 @@ class Soak {
       if (times === 0 && !this.#isStoppedEarly() && !skipped.some((one) => one.startsWith(`${kind}:`)))
         this.#error(`${kind} never succeeded`);
     }
-    const sizes = trendOf(this.#sizes, FLAT_BYTES);
+    // Each of several processes may grow by as much as one.
+    const { processes } = this.#stage;
+    const sizes = trendOf(this.#sizes, FLAT_BYTES * processes);
     const alive = trendOf(live, FLAT_LIVE_BYTES);
-    const descriptors = trendOf(this.#descriptors, FLAT_DESCRIPTORS);
+    const descriptors = trendOf(this.#descriptors, FLAT_DESCRIPTORS * processes);
     const rejections = this.#stage.unhandledRejections;
     return {
       minutes: this.#isStoppedEarly() ? lastedMs / 60_000 : this.#minutes,
       stoppedEarly: this.#isStoppedEarly(),
-      processes: this.#stage.processes,
+      processes,
       counts: Object.fromEntries(this.#counts),
       caused: this.#caused,
       errors: Object.fromEntries(this.#errors),
