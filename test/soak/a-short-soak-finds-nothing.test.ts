@@ -30,7 +30,6 @@ describe('npm run soak', () => {
     const stopped = new AbortController();
     const report = await soak({
       minutes: 60,
-      processes: 2,
       signal: stopped.signal,
       progress: () => {
         stopped.abort();
