@@ -51,6 +51,12 @@ export class Http2Pulse {
     if (bytesRead === this.#heard) return;
     this.#heard = bytesRead;
     this.#written = bytesWritten;
+    if (session.closed) {
+      // Node sends no PING while a session is being closed (a drain, a reload). To say GOAWAY again is allowed (RFC 9113
+      // §6.8), changes nothing, and goes out or does not.
+      session.goaway();
+      return;
+    }
     const tried = session.ping((error) => {
       if (error === null) this.#heard += PING_BYTES;
     });

@@ -1,6 +1,8 @@
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
+import { connect, createServer } from 'node:http2';
 import { describe, test } from 'node:test';
+import { Http2Pulse } from '../../src/server/http2-pulse.js';
 import { startGuard, type Guard } from '../support/guard.js';
 import { h2Connect, h2Request } from '../support/h2-client.js';
 import { openWebSocket, RawConnection, request, requestBytes } from '../support/raw-client.js';
@@ -149,4 +151,40 @@ describe('a drain lets what is open end', { concurrency: 2 }, () => {
     client.close();
     await upstream.waitForIdle();
   });
+});
+
+test('a client that answers GOAWAY with GOAWAY keeps the streams that are open', async () => {
+  const server = createServer();
+  server.on('session', (session) => {
+    new Http2Pulse(session).start();
+  });
+  server.on('stream', (stream) => {
+    stream.respond();
+    const timer = setInterval(() => stream.write('x'), 50);
+    stream.once('close', () => {
+      clearInterval(timer);
+    });
+    stream.once('data', () => stream.session?.close());
+  });
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const address = server.address();
+  assert.ok(address !== null && typeof address === 'object');
+  const session = connect(`http://127.0.0.1:${address.port}`);
+  try {
+    const stream = session.request({ ':method': 'POST' }, { endStream: false });
+    await once(stream, 'response');
+    stream.write('close');
+    await once(session, 'goaway');
+    // Long enough for the server to look whether the session lives, twice.
+    let seen = 0;
+    for await (const piece of stream) {
+      seen += Buffer.byteLength(piece as Buffer);
+      if (seen >= 50) break;
+    }
+    assert.equal(seen >= 50, true, 'the stream was cut');
+  } finally {
+    session.destroy();
+    server.close();
+  }
 });
