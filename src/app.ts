@@ -236,8 +236,20 @@ export class App {
     });
     const clean = await Promise.race([ended.then(() => true as const), late]);
     clearTimeout(timer);
+    if (!clean) await this.#farewell(ended);
     await this.stop();
     return clean;
+  }
+
+  /** The time is up: what can be told so is told, WebSockets by a Close frame, and has a moment to take it. */
+  async #farewell(ended: Promise<unknown>): Promise<void> {
+    this.#parts.cutAll();
+    let timer: NodeJS.Timeout | undefined;
+    const late = new Promise<void>((resolve) => {
+      timer = setTimeout(resolve, FAREWELL_MS);
+    });
+    await Promise.race([ended, late]);
+    clearTimeout(timer);
   }
 
   /** Ends everything at once. What does not end, as on a disk that never answers, is left after a while. */
@@ -264,6 +276,8 @@ function urlOf(listener: Listener, { address, port }: AddressInfo): string {
 
 /** More than the last records and the last batch of a delivery may take. */
 const LONGEST_STOP_MS = 10_000;
+/** For the last words of streams that a drain cuts. */
+const FAREWELL_MS = 500;
 
 function hostPort(host: string, port: number): string {
   return `${host.includes(':') ? `[${host}]` : host}:${String(port)}`;
@@ -770,6 +784,10 @@ class Parts {
 
   #isStopping(): boolean {
     return this.draining;
+  }
+
+  cutAll(): void {
+    this.#underway?.cutAll('shutting_down');
   }
 
   async stop(): Promise<void> {

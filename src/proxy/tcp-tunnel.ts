@@ -80,11 +80,11 @@ export class TcpTunnel {
     });
     this.#events.connected();
     if (preface.length > 0) upstream.write(preface);
-    stop = carry(client, upstream, (count) => {
-      this.#events.bytesIn(count);
+    stop = carry(client, upstream, (chunk) => {
+      this.#events.bytesIn(chunk.length);
     });
-    carry(upstream, client, (count) => {
-      this.#events.bytesOut(count);
+    carry(upstream, client, (chunk) => {
+      this.#events.bytesOut(chunk.length);
     });
   }
 

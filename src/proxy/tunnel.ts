@@ -1,3 +1,4 @@
+import { randomBytes } from 'node:crypto';
 import type { Duplex } from 'node:stream';
 import type { Socket } from 'node:net';
 import type { Exchange } from '../exchange.js';
@@ -7,6 +8,7 @@ import { clientHead, upgradeHead } from '../http/client-head.js';
 import type { WebSocketOffer } from '../http/message.js';
 import { BEARER_SUBPROTOCOL } from '../identity/credential.js';
 import { carry } from './carry.js';
+import { FrameBoundary, closeFrame } from './frame-boundary.js';
 import { limitedFields, openStream } from './open-stream.js';
 import { offeredUpstream, requestHead } from './request-head.js';
 import type { Respond } from './respond.js';
@@ -206,16 +208,29 @@ function join(exchange: Exchange, client: UpgradingClient, upstream: Duplex): vo
     exchange.bytesIn += early.length;
     upstream.write(early);
   }
-  carry(socket, upstream, (count) => {
-    exchange.bytesIn += count;
+  const toUpstream = new FrameBoundary();
+  toUpstream.passed(early);
+  const toClient = new FrameBoundary();
+  const stopAsking = carry(socket, upstream, (chunk) => {
+    exchange.bytesIn += chunk.length;
+    toUpstream.passed(chunk);
   });
-  carry(upstream, socket, (count) => {
-    exchange.bytesOut += count;
+  const stopAnswering = carry(upstream, socket, (chunk) => {
+    exchange.bytesOut += chunk.length;
+    toClient.passed(chunk);
   });
   exchange.onCut = (reason) => {
     exchange.failed(reason);
-    socket.destroy();
-    upstream.destroy();
+    if (reason !== 'shutting_down') {
+      socket.destroy();
+      upstream.destroy();
+      return;
+    }
+    // Both hear why, unless they are in the middle of a frame; nothing may follow that.
+    stopAsking();
+    stopAnswering();
+    endWith(socket, toClient.between ? closeFrame(GOING_AWAY, null) : null);
+    endWith(upstream, toUpstream.between ? closeFrame(GOING_AWAY, randomBytes(4)) : null);
   };
   let open = 2;
   const closed = (side: Duplex, other: Duplex, hadError: boolean): void => {
@@ -231,5 +246,19 @@ function join(exchange: Exchange, client: UpgradingClient, upstream: Duplex): vo
   });
   upstream.once('close', (hadError: boolean) => {
     closed(upstream, socket, hadError);
+  });
+}
+
+/** RFC 6455 §7.4.1. */
+const GOING_AWAY = 1001;
+
+/** Whoever does not take the last word is cut off when the listener closes. */
+function endWith(side: Duplex, last: Buffer | null): void {
+  if (last === null) {
+    side.destroy();
+    return;
+  }
+  side.end(last, () => {
+    side.destroy();
   });
 }

@@ -1,5 +1,6 @@
 import type { DenialReason } from '../denial.js';
 import type { Exchange } from '../exchange.js';
+import type { FailureReason } from '../failure.js';
 import type { Permit } from '../gate/authorize.js';
 import type { Again } from '../gate/decide-again.js';
 import type { Caller } from '../identity/caller.js';
@@ -91,6 +92,11 @@ export class OpenExchanges {
     this.#all.clear();
     this.#watched.clear();
     this.#leaving.clear();
+  }
+
+  /** Ends everything: there is no more time. */
+  cutAll(reason: FailureReason): void {
+    for (const exchange of [...this.#all.keys()]) exchange.cut(reason);
   }
 
   async #decideAgain(exchanges: readonly Exchange[], later: LaterPolicy): Promise<number> {

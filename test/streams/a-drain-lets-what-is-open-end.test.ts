@@ -128,11 +128,19 @@ describe('a drain lets what is open end', { concurrency: 2 }, () => {
     const asked = performance.now();
     guard.process.signal('SIGTERM');
     await client.waitForEnd();
+    // RFC 6455 §7.4.1: 1001 is "going away".
+    const last = await opened.socket.next();
+    assert.equal(last.opcode, 'close');
+    assert.equal(last.payload.readUInt16BE(0), 1001);
     await opened.connection.waitForEnd();
     await guard.process.expectExit(7);
     const took = performance.now() - asked;
     assert.ok(took >= 500 && took < 3_000, `${took.toFixed(0)} ms`);
     await upstream.waitForIdle();
+    const heard = upstream.connections.map(({ bytes }) => bytes).find((bytes) => bytes.includes('/socket'));
+    const closed = heard?.subarray(-8) ?? Buffer.alloc(8);
+    assert.equal(closed.toString('hex', 0, 2), '8882', 'the service was told too, as a client says it');
+    assert.equal(((closed[6] ?? 0) ^ (closed[2] ?? 0)) * 256 + ((closed[7] ?? 0) ^ (closed[3] ?? 0)), 1001);
     client.close();
     opened.connection.close();
   });
