@@ -112,27 +112,34 @@ export class FileWatch {
   #lookIn(ms: number): void {
     if (this.#stopped) return;
     this.#timer = setTimeout(() => {
-      const began = this.#ticks();
       void this.look().then((nextMs) => {
-        this.#lookIn(Math.max(nextMs, (this.#ticks() - began) / LARGEST_SHARE));
+        this.#lookIn(nextMs);
       });
     }, ms).unref();
   }
 
   /** Looks, and has them read if it is time to. Resolves to when to look again, in milliseconds. */
   async look(): Promise<number> {
+    const began = this.#ticks();
+    const { wanted, nextMs } = await this.#find();
+    // Reading what has changed is not looking: another change may follow closely.
+    const lookedMs = this.#ticks() - began;
+    if (wanted !== 'no' && !this.#stopped) await this.#init.reload(wanted === 'aloud');
+    return Math.max(nextMs, lookedMs / LARGEST_SHARE);
+  }
+
+  async #find(): Promise<{ readonly wanted: 'no' | 'quietly' | 'aloud'; readonly nextMs: number }> {
     const { lookMs, settleMs, longestUnrestMs } = this.#timings;
     const stamps = await this.#stamps();
     const ticks = this.#ticks();
     if (!isSame(stamps, this.#seen)) {
       this.#seen = stamps;
       this.#unrestSinceTicks ??= ticks;
-      if (ticks - this.#unrestSinceTicks < longestUnrestMs) return settleMs;
+      if (ticks - this.#unrestSinceTicks < longestUnrestMs) return { wanted: 'no', nextMs: settleMs };
     }
     this.#unrestSinceTicks = null;
     const wanted = isSame(stamps, this.#decided) ? this.#isTimeToTryAgain(ticks) : await this.#changed(stamps, ticks);
-    if (wanted !== 'no' && !this.#stopped) await this.#init.reload(wanted === 'aloud');
-    return lookMs;
+    return { wanted, nextMs: lookMs };
   }
 
   /** The files look different. @param stamps as they look */

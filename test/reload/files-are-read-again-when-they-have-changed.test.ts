@@ -59,6 +59,11 @@ class Reading {
     this.#watch.wasRead(files, ok ? 'taken_over' : aloud ? 'failed_aloud' : 'failed_quietly');
   }
 
+  /** What is going on takes so long. */
+  takes(ms: number): void {
+    this.#ticks += ms;
+  }
+
   /** Lets so much time pass; what was told meanwhile. */
   async pass(ms: number): Promise<readonly string[]> {
     const from = this.told.length;
@@ -266,4 +271,19 @@ test('what cannot be read as a file is no reason to read for ever', async () => 
   assert.deepEqual(await reading.pass(30_000), ['failed', 'FAILED']);
   reading.write('policy', 'one more');
   assert.deepEqual(await reading.pass(3000), ['taken over']);
+});
+
+test('the next change is seen as soon after a reload that took long', async () => {
+  using directory = new TemporaryDirectory();
+  writeFileSync(directory.file('policy'), 'one');
+  const reading = await Reading.of(directory, 'policy');
+  assert.deepEqual(await reading.pass(2000), []);
+  reading.meanwhile = () => {
+    reading.takes(5000);
+  };
+  reading.write('policy', 'second');
+  assert.deepEqual(await reading.pass(3000), ['taken over']);
+  reading.write('policy', 'the third');
+  assert.deepEqual(await reading.pass(3000), ['taken over']);
+  assert.equal(reading.inForce, 'the third');
 });
