@@ -12,8 +12,16 @@ const SWEEP_MS = 400;
 /** Decided again in one turn of the loop; each costs what deciding a request does. */
 const AT_ONCE = 200;
 
+/** Instead of a place in the list. */
+const GONE = -1;
+
 /** What was permitted, and whose it is now. */
 interface Open {
+  readonly exchange: Exchange;
+  /** Where it stands in the list. */
+  at: number;
+  /** It can end by itself. */
+  watched: boolean;
   readonly permit: Permit;
   readonly caller: Caller;
   listener: HttpListener;
@@ -36,11 +44,16 @@ export interface LaterPolicy {
  */
 export class OpenExchanges {
   readonly #ended: (identity: Identity, nowMs: number) => DenialReason | null;
-  readonly #all = new Map<Exchange, Open>();
-  /** Those that can end by themselves. */
-  readonly #watched = new Set<Exchange>();
+  /**
+   * A plain list, whose last fills the gap where one leaves. A Map that each request enters and leaves is made anew every
+   * some dozens of them, and the tables it leaves behind point to what they held and to each other: once one of them is in
+   * the old space, every request follows it there.
+   */
+  readonly #all: Open[] = [];
+  /** How many of them can end by themselves. */
+  #watched = 0;
   /** Refused since a policy was exchanged, and not cut yet; by when they are, in monotonic milliseconds. */
-  readonly #leaving = new Map<Exchange, number>();
+  readonly #leaving = new Map<Open, number>();
   #later: LaterPolicy | null = null;
   #generation = 0;
   #timer: NodeJS.Timeout | null = null;
@@ -51,7 +64,7 @@ export class OpenExchanges {
   }
 
   get size(): number {
-    return this.#watched.size;
+    return this.#watched;
   }
 
   /** To be given with `add`: by the policy of which generation it was decided. */
@@ -66,16 +79,22 @@ export class OpenExchanges {
 
   /** Watches an exchange that was permitted, until it ends. */
   add(exchange: Exchange, permit: Permit, caller: Caller, generation: number): void {
-    const open: Open = { permit, caller, listener: exchange.listener, identity: permit.identity };
-    this.#all.set(exchange, open);
+    const open: Open = {
+      exchange,
+      at: this.#all.length,
+      watched: false,
+      permit,
+      caller,
+      listener: exchange.listener,
+      identity: permit.identity,
+    };
+    this.#all.push(open);
     exchange.whenFinished(() => {
-      this.#all.delete(exchange);
-      this.#watched.delete(exchange);
-      this.#leaving.delete(exchange);
+      this.#leave(open);
     });
-    this.#watch(exchange, open);
+    this.#watch(open);
     // It waited for a password or a body while the policy was exchanged.
-    if (generation !== this.#generation && this.#later !== null) void this.#decideAgain([exchange], this.#later);
+    if (generation !== this.#generation && this.#later !== null) void this.#decideAgain([open], this.#later);
   }
 
   /** Another policy is in force. Resolves, when all were decided again, to how many of them it refuses. */
@@ -83,39 +102,52 @@ export class OpenExchanges {
     this.#later = later;
     this.#generation += 1;
     this.#leaving.clear();
-    return await this.#decideAgain([...this.#all.keys()], later);
+    return await this.#decideAgain([...this.#all], later);
   }
 
   stop(): void {
     if (this.#timer !== null) clearInterval(this.#timer);
     this.#timer = null;
-    this.#all.clear();
-    this.#watched.clear();
+    for (const open of this.#all) open.at = GONE;
+    this.#all.length = 0;
+    this.#watched = 0;
     this.#leaving.clear();
   }
 
   /** Ends everything: there is no more time. */
   cutAll(reason: FailureReason): void {
-    for (const exchange of [...this.#all.keys()]) exchange.cut(reason);
+    for (const { exchange } of [...this.#all]) exchange.cut(reason);
   }
 
-  async #decideAgain(exchanges: readonly Exchange[], later: LaterPolicy): Promise<number> {
+  #leave(open: Open): void {
+    const { at } = open;
+    if (at === GONE) return;
+    open.at = GONE;
+    const last = this.#all.pop();
+    if (last !== undefined && last !== open) {
+      this.#all[at] = last;
+      last.at = at;
+    }
+    if (open.watched) this.#watched -= 1;
+    if (this.#leaving.size > 0) this.#leaving.delete(open);
+  }
+
+  async #decideAgain(all: readonly Open[], later: LaterPolicy): Promise<number> {
     let refused = 0;
-    for (let i = 0; i < exchanges.length; i += AT_ONCE) {
+    for (let i = 0; i < all.length; i += AT_ONCE) {
       // Others want to be served, too.
       if (i > 0) await new Promise((resolve) => setImmediate(resolve));
-      const settled = exchanges.slice(i, i + AT_ONCE).map(async (exchange) => {
-        const open = this.#all.get(exchange);
-        if (open === undefined) return;
+      const settled = all.slice(i, i + AT_ONCE).map(async (open) => {
+        if (open.at === GONE) return;
         try {
           const said = await later.decide(open.permit, open.caller, Date.now());
           // Yet another one has come, which decides all of them.
           if (this.#later !== later) return;
           if (!said.allow) refused += 1;
-          this.#settle(exchange, open, said, later);
+          this.#settle(open, said, later);
         } catch (error) {
-          later.broke(error, exchange);
-          exchange.cut('sidecar_error');
+          later.broke(error, open.exchange);
+          open.exchange.cut('sidecar_error');
         }
       });
       await Promise.all(settled);
@@ -123,12 +155,13 @@ export class OpenExchanges {
     return refused;
   }
 
-  #settle(exchange: Exchange, open: Open, said: Again, later: LaterPolicy): void {
-    if (exchange.finished) return;
+  #settle(open: Open, said: Again, later: LaterPolicy): void {
+    const { exchange } = open;
+    if (open.at === GONE || exchange.finished) return;
     if (said.allow) {
       open.listener = said.listener;
       open.identity = said.identity;
-      this.#watch(exchange, open);
+      this.#watch(open);
       return;
     }
     const reason = isAboutWho(said.reason) ? 'credential_ended' : 'access_withdrawn';
@@ -136,19 +169,19 @@ export class OpenExchanges {
       exchange.cut(reason);
       return;
     }
-    this.#leaving.set(exchange, performance.now() + later.graceMs);
+    this.#leaving.set(open, performance.now() + later.graceMs);
     this.#startTimer();
   }
 
-  #watch(exchange: Exchange, { identity }: Open): void {
+  #watch(open: Open): void {
+    const { identity } = open;
     const ends =
       identity !== null && (identity.revocables.length > 0 || identity.expiresAtMs !== Number.POSITIVE_INFINITY);
-    if (!ends) {
-      this.#watched.delete(exchange);
-      return;
+    if (open.watched !== ends) {
+      open.watched = ends;
+      this.#watched += ends ? 1 : -1;
     }
-    this.#watched.add(exchange);
-    this.#startTimer();
+    if (ends) this.#startTimer();
   }
 
   #startTimer(): void {
@@ -160,21 +193,20 @@ export class OpenExchanges {
   }
 
   #sweep(nowMs: number): void {
-    // One identity may have many streams, and a cut one leaves the set.
-    for (const exchange of [...this.#watched]) {
-      const open = this.#all.get(exchange);
-      if (open?.identity == null) continue;
+    // One identity may have many streams, and a cut one leaves the list.
+    for (const open of this.#watched === 0 ? [] : [...this.#all]) {
+      if (!open.watched || open.identity === null) continue;
       const reason = this.#ended(open.identity, nowMs);
       if (reason === null) continue;
       if (reason === 'credential_expired' && !open.listener.streamsEndAtExpiry) continue;
-      exchange.cut('credential_ended');
+      open.exchange.cut('credential_ended');
     }
     const ticks = performance.now();
-    for (const [exchange, untilTicks] of [...this.#leaving]) {
+    for (const [{ exchange }, untilTicks] of [...this.#leaving]) {
       // What has become a stream since is one.
       if (exchange.stream !== 'none' || ticks >= untilTicks) exchange.cut('access_withdrawn');
     }
-    if (this.#watched.size + this.#leaving.size > 0 || this.#timer === null) return;
+    if (this.#watched + this.#leaving.size > 0 || this.#timer === null) return;
     clearInterval(this.#timer);
     this.#timer = null;
   }
