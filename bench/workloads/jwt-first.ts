@@ -1,24 +1,16 @@
-import { connect } from 'node:tls';
 import { jwt } from '../peers/guardbee.js';
 import { haproxy } from '../peers/haproxy.js';
 import type { Guard } from '../peers/peer.js';
 import { type Workload, inTurns, withPeers } from '../rounds.js';
+import { openSocket } from '../streams.js';
 
 const TOKENS = 500;
 
 /** Each token once, one after another, on one connection. */
 function show(guard: Guard, tokens: readonly string[]): Promise<void> {
-  const { hostname, port } = new URL(guard.url);
   return new Promise((resolve, reject) => {
     let next = 0;
     let answer = '';
-    const socket = connect({
-      host: hostname,
-      port: Number(port),
-      servername: 'localhost',
-      rejectUnauthorized: false,
-      ALPNProtocols: ['http/1.1'],
-    });
     const ask = (): void => {
       const token = tokens[next++];
       if (token === undefined) {
@@ -29,8 +21,8 @@ function show(guard: Guard, tokens: readonly string[]): Promise<void> {
       answer = '';
       socket.write(`GET /v1/jobs/job-1 HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer ${token}\r\n\r\n`);
     };
-    socket.setNoDelay(true).setEncoding('latin1');
-    socket.once('secureConnect', ask);
+    const socket = openSocket(guard, ask);
+    socket.setEncoding('latin1');
     socket.on('data', (text: string) => {
       answer += text;
       // The service's answer ends so.

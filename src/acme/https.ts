@@ -1,5 +1,6 @@
 /** One request to an authority, and its answer, both with bounds. */
 import { type Agent, type RequestOptions, request } from 'node:https';
+import { type TlsFault, tlsFault } from '../net/tls-fault.js';
 import { VERSION } from '../version.js';
 import { AcmeFailure } from './failure.js';
 
@@ -95,7 +96,13 @@ function retryAfter(value: string | undefined): number | null {
   return Number.isNaN(at) ? null : Math.max(0, at - Date.now());
 }
 
-const UNTRUSTED = /^(?:CA_|DEPTH_ZERO|SELF_SIGNED|UNABLE_TO_|CERT_(?!HAS_EXPIRED|NOT_YET))/;
+const BY_TLS: Readonly<Record<TlsFault, string>> = {
+  wrong_name: 'its certificate is for another name than that in acme.directory',
+  expired: "its certificate has expired or is not valid yet, by this machine's clock",
+  untrusted: 'its certificate is of no authority that is trusted here (acme.ca names one)',
+  refused: 'it wants a certificate of ours',
+  no_tls: 'it does not speak TLS 1.2 or later there',
+};
 
 function whyUnreachable({ code = '' }: NodeJS.ErrnoException): AcmeFailure {
   const because = (words: string): AcmeFailure => new AcmeFailure('unreachable', words);
@@ -108,17 +115,11 @@ function whyUnreachable({ code = '' }: NodeJS.ErrnoException): AcmeFailure {
       return because('it ended the connection');
     case 'ETIMEDOUT':
       return new AcmeFailure('timeout', 'it did not answer in time');
-    case 'ERR_TLS_CERT_ALTNAME_INVALID':
-      return because('its certificate is for another name than that in acme.directory');
-    case 'CERT_HAS_EXPIRED':
-    case 'CERT_NOT_YET_VALID':
-      return because("its certificate has expired or is not valid yet, by this machine's clock");
-    default:
-      if (UNTRUSTED.test(code)) {
-        return because('its certificate is of no authority that is trusted here (acme.ca names one)');
-      }
+    default: {
       if (code.startsWith('HPE_')) return new AcmeFailure('garbage', 'what it answers is no HTTP');
-      if (code.startsWith('ERR_SSL_') || code === 'EPROTO') return because('it does not speak TLS 1.2 or later there');
+      const tls = tlsFault(code);
+      if (tls !== null) return because(BY_TLS[tls]);
       return because(`it cannot be reached (${/^[A-Z_]{1,40}$/.test(code) ? code : 'unknown error'})`);
+    }
   }
 }

@@ -2,6 +2,7 @@
 import { type ClientRequest, type IncomingMessage, request as requestHttp } from 'node:http';
 import { request as requestHttps } from 'node:https';
 import { isThisMachine, lookupThisMachine } from '../net/this-machine.js';
+import { type TlsFault, tlsFault } from '../net/tls-fault.js';
 import type { JwsAlgorithm } from '../policy/jws-algorithms.js';
 import { LARGEST_KEY_SET, type VerificationKey, readJwkSet } from '../policy/verification-key.js';
 import { type FittingKeys, type KeySource, pickKeys } from './key-source.js';
@@ -123,13 +124,13 @@ function cameFromHere(response: IncomingMessage): boolean {
   return isThisMachine(response.socket.remoteAddress);
 }
 
-/** Codes of Node and OpenSSL for certificates that are not to be believed. */
-const UNTRUSTED = /^(?:CERT_|DEPTH_ZERO|SELF_SIGNED|UNABLE_TO_|ERR_TLS_CERT|HOSTNAME_MISMATCH|INVALID_CA|PATH_LENGTH)/;
+/** It is there, but its certificate is not to be believed. */
+const UNTRUSTED: ReadonlySet<TlsFault | null> = new Set(['wrong_name', 'expired', 'untrusted']);
 
 function faultOf(error: NodeJS.ErrnoException): JwksFault {
   const { code = '' } = error;
   if (code === 'GUARDBEE_NOT_LOOPBACK') return 'not_loopback';
-  return UNTRUSTED.test(code) ? 'untrusted_certificate' : 'unreachable';
+  return UNTRUSTED.has(tlsFault(code)) ? 'untrusted_certificate' : 'unreachable';
 }
 
 export interface JwksTimings {

@@ -14,7 +14,7 @@ const UNVERIFIABLE: Proof = { ok: false, reason: 'credential_unverifiable' };
 const EXPIRED: Proof = { ok: false, reason: 'credential_expired' };
 const REVOKED: Proof = { ok: false, reason: 'credential_revoked' };
 
-/** Of one authenticator; an entry is some hundred bytes. */
+/** Of one authenticator; an entry is some two kilobytes. */
 const MOST_REMEMBERED = 10_000;
 
 interface Judge {

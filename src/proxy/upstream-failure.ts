@@ -1,5 +1,6 @@
 import type { FailureReason } from '../failure.js';
 import { NotThisMachineError } from '../net/this-machine.js';
+import { type TlsFault, tlsFault } from '../net/tls-fault.js';
 
 /** Why an upstream request ended early, in the words of the failure table: found out here, or a choice of ours. */
 export class GivenUp extends Error {
@@ -49,25 +50,14 @@ export function upstreamFailure(error: unknown): FailureReason {
   // Several addresses of one name were tried (Happy Eyeballs): all failed, the first speaks for them.
   if (error instanceof AggregateError && error.errors.length > 0) return upstreamFailure(error.errors[0]);
   const code = 'code' in error && typeof error.code === 'string' ? error.code : '';
-  return BY_CODE[code] ?? ofTls(code) ?? 'sidecar_error';
+  const tls = tlsFault(code);
+  return BY_CODE[code] ?? (tls === null ? 'sidecar_error' : BY_TLS[tls]);
 }
 
-const UNTRUSTED =
-  /^(?:CERT_|CA_|CRL_|DEPTH_ZERO|SELF_SIGNED|UNABLE_TO_|INVALID_|PATH_LENGTH|ERR_TLS_CERT|ERR_SSL_CERTIFICATE_VERIFY)/;
-/** Alerts by which the other side says what it thinks of our certificate, or that it has seen none. */
-const REFUSED = /^ERR_SSL_.*ALERT.*(?:CERTIFICATE|UNKNOWN_CA|ACCESS_DENIED)/;
-
-/** What OpenSSL and Node say of a handshake, of the other side's certificate and of ours. */
-function ofTls(code: string): FailureReason | null {
-  switch (code) {
-    case 'CERT_HAS_EXPIRED':
-    case 'CERT_NOT_YET_VALID':
-      return 'upstream_certificate_expired';
-    default:
-      if (REFUSED.test(code)) return 'upstream_refused_certificate';
-      if (UNTRUSTED.test(code)) return 'upstream_certificate_untrusted';
-      return code.startsWith('ERR_SSL_') || code.startsWith('ERR_TLS_') || code === 'EPROTO'
-        ? 'upstream_tls_failed'
-        : null;
-  }
-}
+const BY_TLS: Readonly<Record<TlsFault, FailureReason>> = {
+  wrong_name: 'upstream_certificate_wrong_name',
+  expired: 'upstream_certificate_expired',
+  untrusted: 'upstream_certificate_untrusted',
+  refused: 'upstream_refused_certificate',
+  no_tls: 'upstream_tls_failed',
+};

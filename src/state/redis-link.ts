@@ -1,4 +1,5 @@
 import { createClient } from '@redis/client';
+import { type TlsFault, tlsFault } from '../net/tls-fault.js';
 import type { RedisSettings } from '../policy/policy.js';
 
 type Client = ReturnType<typeof createClient>;
@@ -199,27 +200,21 @@ const REPLIES: ReadonlyMap<string, string> = new Map([
   ['MASTERDOWN', 'it is a replica that has lost its primary'],
 ]);
 
-const UNKNOWN_AUTHORITY =
-  'its certificate is of an authority that is not known here: name the file with it in NODE_EXTRA_CA_CERTS';
-
-/** Codes of a certificate that is not taken. */
-const CERTIFICATES: ReadonlyMap<string, string> = new Map([
-  ['UNABLE_TO_VERIFY_LEAF_SIGNATURE', UNKNOWN_AUTHORITY],
-  ['UNABLE_TO_GET_ISSUER_CERT', UNKNOWN_AUTHORITY],
-  ['UNABLE_TO_GET_ISSUER_CERT_LOCALLY', UNKNOWN_AUTHORITY],
-  ['SELF_SIGNED_CERT_IN_CHAIN', UNKNOWN_AUTHORITY],
-  ['DEPTH_ZERO_SELF_SIGNED_CERT', UNKNOWN_AUTHORITY],
-  ['CERT_SIGNATURE_FAILURE', UNKNOWN_AUTHORITY],
-  ['CERT_HAS_EXPIRED', 'its certificate has expired'],
-  ['CERT_NOT_YET_VALID', 'its certificate is not valid yet'],
-  ['ERR_TLS_CERT_ALTNAME_INVALID', 'its certificate is for another name than that of the URL'],
-]);
+/** Of a certificate that is not taken, ours or the server's; null: the code says it best. */
+const BY_TLS: Readonly<Record<TlsFault, string | null>> = {
+  wrong_name: 'its certificate is for another name than that of the URL',
+  expired: 'its certificate has expired or is not valid yet',
+  untrusted: 'its certificate is of an authority that is not known here: name the file with it in NODE_EXTRA_CA_CERTS',
+  refused: null,
+  no_tls: null,
+};
 
 function toRedisError(error: unknown): RedisError {
   if (error instanceof RedisError) return error;
   if (!(error instanceof Error)) return new RedisError('unknown error', null);
   if ('code' in error && typeof error.code === 'string' && /^[A-Z][A-Z0-9_]{2,63}$/.test(error.code)) {
-    return new RedisError(CERTIFICATES.get(error.code) ?? error.code, null);
+    const tls = tlsFault(error.code);
+    return new RedisError((tls === null ? null : BY_TLS[tls]) ?? error.code, null);
   }
   const code = /^-?([A-Z]{2,32})(?: |$)/.exec(error.message)?.[1];
   if (code !== undefined) return new RedisError(REPLIES.get(code) ?? `it answers ${code}`, code);

@@ -2,6 +2,7 @@
 import { Agent as PlainAgent, type ClientRequest, type IncomingMessage, request as requestHttp } from 'node:http';
 import { Agent as TlsAgent, request as requestHttps } from 'node:https';
 import { isThisMachine, lookupThisMachine } from '../../net/this-machine.js';
+import { type TlsFault, tlsFault } from '../../net/tls-fault.js';
 import type { DeliverySettings } from '../../policy/policy.js';
 import { VERSION } from '../../version.js';
 
@@ -272,10 +273,16 @@ function judge(response: IncomingMessage): Taken {
   }
 }
 
-const UNTRUSTED =
-  /^(?:CERT_|CA_|DEPTH_ZERO|SELF_SIGNED|UNABLE_TO_|ERR_TLS_CERT|INVALID_|PATH_LENGTH|ERR_SSL_CERTIFICATE_VERIFY)/;
-/** Alerts by which the other side says what it thinks of our certificate, or that it has seen none. */
-const REFUSED = /^ERR_SSL_.*ALERT.*(?:CERTIFICATE|UNKNOWN_CA|HANDSHAKE_FAILURE|ACCESS_DENIED)/;
+const BY_TLS: Readonly<Record<TlsFault, CollectorFault>> = {
+  wrong_name: 'wrong_name',
+  expired: 'expired_certificate',
+  untrusted: 'untrusted_certificate',
+  refused: 'certificate_refused',
+  no_tls: 'no_tls',
+};
+
+/** Some say no more than this where they want a certificate. */
+const HANDSHAKE_REFUSED = /^ERR_SSL_.*ALERT_HANDSHAKE_FAILURE/;
 
 function faultOf({ code = '' }: NodeJS.ErrnoException): CollectorFault {
   switch (code) {
@@ -289,16 +296,11 @@ function faultOf({ code = '' }: NodeJS.ErrnoException): CollectorFault {
       return 'cut';
     case 'ETIMEDOUT':
       return 'timeout';
-    case 'ERR_TLS_CERT_ALTNAME_INVALID':
-    case 'HOSTNAME_MISMATCH':
-      return 'wrong_name';
-    case 'CERT_HAS_EXPIRED':
-    case 'CERT_NOT_YET_VALID':
-      return 'expired_certificate';
-    default:
-      if (REFUSED.test(code)) return 'certificate_refused';
-      if (UNTRUSTED.test(code)) return 'untrusted_certificate';
+    default: {
       if (code.startsWith('HPE_')) return 'garbage';
-      return code.startsWith('ERR_SSL_') || code === 'EPROTO' ? 'no_tls' : 'unreachable';
+      const tls = tlsFault(code);
+      if (tls === null) return 'unreachable';
+      return HANDSHAKE_REFUSED.test(code) ? 'certificate_refused' : BY_TLS[tls];
+    }
   }
 }
