@@ -9,6 +9,8 @@ export interface Bench {
   readonly setting: Setting;
   readonly rounds: number;
   readonly seconds: number;
+  /** Of those that a workload has, the ones to be measured; null: all. */
+  readonly only: ReadonlySet<string> | null;
   /** On a terminal: what is going on. */
   progress(text: string): void;
 }
@@ -45,6 +47,7 @@ export async function withPeers<T>(
   const started: Started[] = [];
   try {
     for (const peer of installed(peers)) {
+      if (bench.only?.has(peer.name) === false) continue;
       bench.progress(`starting ${peer.name}`);
       started.push({ peer, guard: await peer.start(bench.setting) });
     }
