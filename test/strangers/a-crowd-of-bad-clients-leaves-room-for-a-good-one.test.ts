@@ -11,7 +11,7 @@ import { after, before, describe, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { PeakMemory } from '../streams/payload.js';
 import { startGuard, type Guard } from '../support/guard.js';
-import { countOpenFiles, expectSockets } from '../support/leak.js';
+import { expectClosed, openSockets } from '../support/leak.js';
 import { tokenPair } from '../support/policy-builder.js';
 import { RawConnection, requestBytes } from '../support/raw-client.js';
 
@@ -51,7 +51,7 @@ describe('a crowd of bad clients', () => {
   });
 
   test('leaves room for a good one', { timeout: 90_000 }, async (t) => {
-    const sockets = countOpenFiles(guard.pid).sockets;
+    const sockets = openSockets(guard.pid);
     using peak = new PeakMemory(guard.pid);
     const bad = spawn(
       process.execPath,
@@ -73,6 +73,7 @@ describe('a crowd of bad clients', () => {
     }
     await gone;
     connection.close();
+    const left = new Set([...openSockets(guard.pid)].filter((name) => !sockets.has(name)));
     times.sort((a, b) => a - b);
     const at = (share: number): number => times[Math.floor(times.length * share)] ?? Infinity;
     t.diagnostic(`${String(times.length)} good requests: p50 ${at(0.5).toFixed(1)} ms, p99 ${at(0.99).toFixed(1)} ms`);
@@ -86,8 +87,10 @@ describe('a crowd of bad clients', () => {
     assert.ok(at(0.5) < 250, `p50 ${at(0.5).toFixed(0)} ms`);
     assert.ok(at(1 - 1 / times.length) < (SECONDS * 1_000) / 2, `longest ${at(1 - 1 / times.length).toFixed(0)} ms`);
     assert.ok(peak.bytes < 400 * MIB, `${(peak.bytes / MIB).toFixed(0)} MiB`);
-    // Of connections that overflowed the kernel's queue, some look open here when their other end is long gone. They are
-    // ended as all that say nothing are: after the time for a head.
-    await expectSockets(guard.pid, sockets, 10_000);
+    // By name and not by number: of connections that overflowed the kernel's queue, some come in only now, for as long as
+    // their other end's kernel repeats what it sent (a minute). Some more of them look open here when their other end is
+    // long gone; they are ended as all that say nothing are: after the time for a head.
+    assert.ok(left.size > 0);
+    await expectClosed(guard.pid, left, 10_000);
   });
 });

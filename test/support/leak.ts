@@ -36,19 +36,41 @@ export interface OpenFiles {
   readonly sockets: number;
 }
 
-/** Open file descriptors of a process, by /proc. */
-export function countOpenFiles(pid: number): OpenFiles {
-  let total = 0;
-  let sockets = 0;
+/** What each open descriptor of a process stands for, by /proc: a path, or `socket:[INODE]`. */
+function* openFiles(pid: number): Generator<string> {
   for (const name of readdirSync(`/proc/${String(pid)}/fd`)) {
     try {
-      if (readlinkSync(`/proc/${String(pid)}/fd/${name}`).startsWith('socket:')) sockets += 1;
-      total += 1;
+      yield readlinkSync(`/proc/${String(pid)}/fd/${name}`);
     } catch {
       // Closed since the folder was read; so is the descriptor that read the folder, when it is this process.
     }
   }
-  return { total, sockets };
+}
+
+export function countOpenFiles(pid: number): OpenFiles {
+  const files = [...openFiles(pid)];
+  return { total: files.length, sockets: files.filter(isSocket).length };
+}
+
+/** The sockets of a process, each by a name that the kernel gives to no other while it runs. */
+export function openSockets(pid: number): ReadonlySet<string> {
+  return new Set([...openFiles(pid)].filter(isSocket));
+}
+
+function isSocket(file: string): boolean {
+  return file.startsWith('socket:');
+}
+
+/** Waits until a process has closed each of these sockets, whatever came since. */
+export async function expectClosed(pid: number, sockets: ReadonlySet<string>, timeoutMs: number): Promise<void> {
+  const left = (): string[] => [...openSockets(pid)].filter((name) => sockets.has(name));
+  try {
+    await waitUntil(() => left().length === 0, 'sockets', timeoutMs);
+  } catch {
+    throw new Error(
+      `process ${String(pid)} has ${String(left().length)} of ${String(sockets.size)} sockets still open`,
+    );
+  }
 }
 
 /** Waits until a process holds no more open sockets than `sockets`. */

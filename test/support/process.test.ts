@@ -3,7 +3,15 @@ import { existsSync, statSync } from 'node:fs';
 import { describe, test } from 'node:test';
 import { requireComponent } from './component.js';
 import { testCertificates, writeKeyPair } from './certificates.js';
-import { countOpenFiles, countResources, expectResources, expectSockets, residentBytes } from './leak.js';
+import {
+  countOpenFiles,
+  countResources,
+  expectClosed,
+  expectResources,
+  expectSockets,
+  openSockets,
+  residentBytes,
+} from './leak.js';
 import { policyText, simplePolicy, tokenPair, writeFileIn, writePolicy, writeTokens } from './policy-builder.js';
 import { runCommand, WatchedProcess } from './process.js';
 import { RawConnection } from './raw-client.js';
@@ -73,6 +81,9 @@ describe('leak counts', () => {
     await upstream.waitForConnection();
     assert.ok(countOpenFiles(child.pid).total >= countOpenFiles(child.pid).sockets);
     assert.ok(residentBytes(child.pid) > 1_000_000);
+    const sockets = openSockets(child.pid);
+    assert.equal(sockets.size, countOpenFiles(child.pid).sockets);
+    await assert.rejects(expectClosed(child.pid, sockets, 20), /has \d+ of \d+ sockets still open/);
     await upstream.waitForClose();
     await expectSockets(child.pid, countOpenFiles(child.pid).sockets);
     await assert.rejects(expectSockets(child.pid, -1, 20), /holds \d+ sockets, not -1/);
