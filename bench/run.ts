@@ -29,7 +29,7 @@ const WORKLOADS: readonly Workload[] = [
   ...[jwtFirst, judged, refusals, policySize, starting, reloading],
 ];
 
-const USAGE = `usage: npm run bench [-- [WORKLOAD…] [--only NAME,NAME…] [--rounds N] [--seconds N] [--json FILE]]
+const USAGE = `usage: npm run bench [-- [WORKLOAD…] [--only NAME]… [--rounds N] [--seconds N] [--json FILE]]
        npm run bench -- redact [MB]
 workloads: ${WORKLOADS.map(({ name }) => name).join(' ')}
 `;
@@ -44,7 +44,7 @@ async function main(args: readonly string[]): Promise<number> {
         rounds: { type: 'string', default: '6' },
         seconds: { type: 'string', default: '3' },
         json: { type: 'string' },
-        only: { type: 'string' },
+        only: { type: 'string', multiple: true },
         help: { type: 'boolean', short: 'h' },
       },
     });
@@ -94,7 +94,7 @@ async function main(args: readonly string[]): Promise<number> {
         setting,
         rounds,
         seconds,
-        only: values.only === undefined ? null : new Set(values.only.split(',').map((name) => name.trim())),
+        only: values.only === undefined ? null : new Set(values.only),
         progress: (text) => {
           if (process.stderr.isTTY) process.stderr.write(`\r\u001b[K${workload.name}: ${text}`);
         },
