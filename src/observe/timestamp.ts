@@ -14,3 +14,17 @@ export function timestamp(epochMs: number): string {
   const ms = whole - now * 1000;
   return `${prefix}${ms < 10 ? '00' : ms < 100 ? '0' : ''}${Number.isNaN(ms) ? '000' : String(ms)}Z`;
 }
+
+const DAY_MS = 86_400_000;
+let day = Number.NaN;
+let dayName = '';
+
+/** The date of that, in UTC. */
+export function utcDate(epochMs: number): string {
+  const now = Math.floor(epochMs / DAY_MS);
+  if (now !== day) {
+    dayName = timestamp(epochMs).slice(0, 10);
+    day = now;
+  }
+  return dayName;
+}

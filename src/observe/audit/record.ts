@@ -163,8 +163,11 @@ function compose(entry: Entry, place: Place, seal: Seal | null): WrittenRecord {
   last += ',"v":1';
   if (entry.who !== undefined) last += `,"who":${remembered(entry.who)}`;
   if (seal !== null) last = `,"signature":"${seal.sign(`{${before}${after}${last}}`)}"${last}`;
-  const digest = sha256(`{${before}${after}${last}}`);
-  return { line: `{${before},"hash":"${digest}"${after}${last}}`, hash: digest };
+  const text = `{${before}${after}${last}}`;
+  const digest = sha256(text);
+  // Out of what was put together for the hash: a text that is built twice is copied twice.
+  const at = before.length + 1;
+  return { line: `${text.slice(0, at)},"hash":"${digest}"${text.slice(at)}`, hash: digest };
 }
 
 /** Names and addresses come again with almost every record. */

@@ -4,14 +4,7 @@ import { type FileHandle, lstat, mkdir, open, statfs } from 'node:fs/promises';
 import * as path from 'node:path';
 import { codeOf, syncDirectory } from '../../state/state-directory.js';
 import { moveAside } from './segments.js';
-
-/** A finished line, to be written after the one before it. */
-export interface Line {
-  readonly text: string;
-  readonly seq: number;
-  /** Name of the segment that it opens; null: it goes where the one before went. */
-  readonly opens: string | null;
-}
+import { type Batch, type Line, WaitingLines } from './waiting-lines.js';
 
 export interface WriterNotices {
   /** Every line up to this one is on the disk: how long the last of them took, and how many bytes they are. */
@@ -51,8 +44,6 @@ export const TROUBLES = ['slow', 'low_space'] as const;
 
 /** Lines that nobody waits for are written together, so late at most; writing them takes its time too. */
 const LATEST_MS = 50;
-/** Characters that are written at once: what a power cut leaves behind is no more than `recover` looks at. */
-const MOST_AT_ONCE = 256 * 1024;
 /** How many lines wait in memory while the disk does not take them. */
 const MOST_WAITING = 10_000;
 const MOST_WAITING_BYTES = 8 * 1024 * 1024;
@@ -70,9 +61,8 @@ const COPIED_AT_ONCE = 1024 * 1024;
 export class SegmentWriter {
   readonly #settings: WriterSettings;
   readonly #notices: WriterNotices;
-  /** Lines that are not on the disk yet. */
-  #lines: Line[] = [];
-  #bytes = 0;
+  /** Those that are not on the disk yet. */
+  readonly #lines = new WaitingLines();
   #handle: FileHandle | null = null;
   #file: string | null;
   /** Bytes of the segment that are on the disk. */
@@ -113,7 +103,7 @@ export class SegmentWriter {
         try {
           await this.#look();
           // Where nothing waits it was a look that failed, and this one did not.
-          if (this.#trouble !== null && this.#lines.length === 0) this.#worked();
+          if (this.#trouble !== null && this.#lines.count === 0) this.#worked();
         } catch (error) {
           this.#failed(codeOf(error));
         }
@@ -133,20 +123,23 @@ export class SegmentWriter {
   }
 
   get waiting(): number {
-    return this.#lines.length;
+    return this.#lines.count;
   }
 
   /** No more lines are taken. */
   get full(): boolean {
-    return this.#lines.length >= MOST_WAITING || this.#bytes >= MOST_WAITING_BYTES;
+    return this.#lines.count >= MOST_WAITING || this.#lines.bytes >= MOST_WAITING_BYTES;
   }
 
-  /** @param urgent somebody waits for it */
-  add(line: Line, urgent: boolean): void {
-    this.#lines.push(line);
-    this.#bytes += line.text.length + 1;
+  /**
+   * @param urgent somebody waits for it
+   * @returns how many bytes of the segment it takes
+   */
+  add(line: Line, urgent: boolean): number {
+    const bytes = this.#lines.add(line);
     if (urgent) this.#urgent = line.seq;
     this.#schedule();
+    return bytes;
   }
 
   /** Whether the line is on the disk, at once or when that is known. False: it is not, and may be later. */
@@ -166,7 +159,7 @@ export class SegmentWriter {
     if (this.#timer !== null) clearTimeout(this.#timer);
     this.#timer = null;
     this.#wake?.();
-    this.#urgent = this.#lines.at(-1)?.seq ?? this.#urgent;
+    this.#urgent = this.#lines.last ?? this.#urgent;
     this.#schedule();
     const hangs = await this.#outlasts(this.#running);
     if (this.#patience !== null) clearTimeout(this.#patience);
@@ -175,7 +168,7 @@ export class SegmentWriter {
     // A file that is closed waits for what is underway in it.
     if (!hangs) await this.#handle?.close().catch(() => undefined);
     this.#handle = null;
-    return this.#lines.length;
+    return this.#lines.count;
   }
 
   /** Whether patience ends first. */
@@ -198,7 +191,7 @@ export class SegmentWriter {
   }
 
   #schedule(): void {
-    if (this.#running !== null || this.#lines.length === 0) return;
+    if (this.#running !== null || this.#lines.count === 0) return;
     if (this.#urgent > this.#synced) {
       if (this.#timer !== null) clearTimeout(this.#timer);
       this.#timer = null;
@@ -207,7 +200,7 @@ export class SegmentWriter {
     }
     this.#timer ??= setTimeout(() => {
       this.#timer = null;
-      this.#urgent = this.#lines.at(-1)?.seq ?? 0;
+      this.#urgent = this.#lines.last ?? 0;
       this.#schedule();
     }, LATEST_MS);
   }
@@ -225,7 +218,7 @@ export class SegmentWriter {
     let pauseMs = SHORTEST_PAUSE_MS;
     // All that come in this turn go together.
     await new Promise((resolve) => setImmediate(resolve));
-    while (this.#lines.length > 0 && this.#urgent > this.#synced) {
+    while (this.#lines.count > 0 && this.#urgent > this.#synced) {
       try {
         await this.#look();
         await this.#writeBatch();
@@ -240,15 +233,13 @@ export class SegmentWriter {
   }
 
   async #writeBatch(): Promise<void> {
-    const batch = this.#nextBatch();
-    const [first] = batch;
-    const last = batch.at(-1);
-    if (first === undefined || last === undefined) return;
-    const handle = await this.#handleFor(first);
+    const batch = this.#lines.first();
+    if (batch === null) return;
+    const handle = await this.#handleFor(batch);
     if (this.#dirty) await handle.truncate(this.#length);
     this.#dirty = true;
     const began = performance.now();
-    const bytes = Buffer.from(batch.map(({ text }) => `${text}\n`).join(''), 'utf8');
+    const { bytes } = batch;
     for (let offset = 0; offset < bytes.length;) {
       const { bytesWritten } = await handle.write(bytes, offset, bytes.length - offset, this.#length + offset);
       offset += bytesWritten;
@@ -256,26 +247,13 @@ export class SegmentWriter {
     await handle.datasync();
     this.#dirty = false;
     this.#length += bytes.length;
-    this.#lines.splice(0, batch.length);
-    for (const { text } of batch) this.#bytes -= text.length + 1;
-    this.#synced = last.seq;
+    this.#synced = batch.last;
+    this.#lines.drop();
     this.#worked();
-    this.#notices.synced(last.seq, (performance.now() - began) / 1000, bytes.length);
+    this.#notices.synced(batch.last, (performance.now() - began) / 1000, bytes.length);
   }
 
-  /** Lines that belong into one segment. */
-  #nextBatch(): readonly Line[] {
-    let bytes = 0;
-    let count = 0;
-    for (const line of this.#lines) {
-      if (count > 0 && (line.opens !== null || bytes + line.text.length > MOST_AT_ONCE)) break;
-      bytes += line.text.length;
-      count += 1;
-    }
-    return this.#lines.slice(0, count);
-  }
-
-  async #handleFor(first: Line): Promise<FileHandle> {
+  async #handleFor(first: Batch): Promise<FileHandle> {
     if (first.opens !== null && first.opens !== this.#file) {
       await this.#handle?.close();
       this.#handle = null;

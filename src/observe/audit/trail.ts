@@ -7,7 +7,7 @@ import { HeldSocket, StateInUseError, isHeld } from '../../state/held-socket.js'
 import { ensureStateDirectory, readStateFile, replaceStateFile, why } from '../../state/state-directory.js';
 import { StateError } from '../../state/store.js';
 import { DurationSeries } from '../duration-histogram.js';
-import { timestamp } from '../timestamp.js';
+import { timestamp, utcDate } from '../timestamp.js';
 import type { CanonicalValue } from './canonical-json.js';
 import { type Entry, GENESIS, writeRecord } from './record.js';
 import { type Found, recover } from './recover.js';
@@ -330,14 +330,14 @@ export class AuditTrail {
     if (nowMs < this.#timeMs - CLOCK_TOLERANCE_MS) {
       const from = timestamp(this.#timeMs);
       this.#timeMs = nowMs;
-      const went = timestamp(nowMs).slice(0, 10);
+      const went = utcDate(nowMs);
       // The segment goes on: the day that it was named for may never come. The next that does begins one again.
       if (this.#segment !== null) this.#segment = { ...this.#segment, day: went };
       this.#chainUp({ event: 'clock_went_back', result: 'noted', detail: { from } }, nowMs, false);
     }
     // Time stands still for as long as a clock was put back by a little.
     this.#timeMs = Math.max(nowMs, this.#timeMs);
-    const day = timestamp(this.#timeMs).slice(0, 10);
+    const day = utcDate(this.#timeMs);
     const segment = this.#segment;
     if (segment === null) return this.#openSegment(entry, null, day, urgent);
     if (this.#sealed) return this.#openSegment(entry, segment.file, day, urgent);
@@ -369,9 +369,9 @@ export class AuditTrail {
     };
     const { line, hash } = writeRecord(entry, place, signed ? this.#key : null);
     this.#prev = hash;
-    if (this.#segment !== null) this.#segment.bytes += Buffer.byteLength(line) + 1;
+    const bytes = this.#writer.add({ text: line, seq: this.#seq, opens }, urgent);
+    if (this.#segment !== null) this.#segment.bytes += bytes;
     this.#sinceCheckpoint += 1;
-    this.#writer.add({ text: line, seq: this.#seq, opens }, urgent);
     if (signed) {
       this.#sinceCheckpoint = 0;
       this.#checkpoints.push({ chain: this.#chain, seq: this.#seq, hash, time: place.time });
