@@ -8,6 +8,7 @@ import {
   writeSync as writeFileSync,
 } from 'node:fs';
 import { Socket } from 'node:net';
+import { LineBuffer } from './line-buffer.js';
 
 /** Where lines go. */
 export type SinkTarget = { readonly fd: number } | { readonly file: string } | LinesElsewhere;
@@ -46,8 +47,7 @@ export class LineSink {
   #outlet: Outlet;
   /** After a reopen, once the chunk that is being written is out. */
   #nextOutlet: Outlet | null = null;
-  /** Whole lines, each with its line end. */
-  #waiting = '';
+  readonly #waiting = new LineBuffer();
   /** Being written, from `#offset` on. */
   #chunk: Buffer | null = null;
   #offset = 0;
@@ -84,24 +84,17 @@ export class LineSink {
 
   /** @param line without a line end. */
   write(line: string): void {
-    if (this.#closed) return;
-    if (this.#waiting.length + (this.#chunk?.length ?? 0) + line.length > this.#options.maxBytes) {
-      this.#drop(1);
-      return;
-    }
-    this.#waiting += line + '\n';
-    if (this.#waiting.length >= this.#options.flushBytes) this.flush();
-    else if (this.#timer === null && !this.#writing) this.#wait();
+    this.writeLines(`${line}\n`, 1);
   }
 
-  /** Lines of another process, each with its line end. */
+  /** @param lines each with its line end: as another process has them. */
   writeLines(lines: string, count: number): void {
     if (this.#closed) return;
     if (this.#waiting.length + (this.#chunk?.length ?? 0) + lines.length > this.#options.maxBytes) {
       this.#drop(count);
       return;
     }
-    this.#waiting += lines;
+    this.#waiting.add(lines);
     if (this.#waiting.length >= this.#options.flushBytes) this.flush();
     else if (this.#timer === null && !this.#writing) this.#wait();
   }
@@ -138,7 +131,7 @@ export class LineSink {
   async close(patienceMs = 1000): Promise<void> {
     if (this.#closed) return;
     this.flush();
-    if (this.#chunk !== null || this.#waiting !== '') {
+    if (this.#chunk !== null || this.#waiting.length > 0) {
       await new Promise<void>((resolve) => {
         const timer = setTimeout(resolve, patienceMs);
         this.#idle.push(() => {
@@ -170,14 +163,13 @@ export class LineSink {
 
   #next(): void {
     if (this.#chunk === null) {
-      if (this.#waiting === '') {
+      if (this.#waiting.length === 0) {
         this.#hurry = false;
         for (const resolve of this.#idle.splice(0)) resolve();
         return;
       }
-      this.#chunk = Buffer.from(this.#waiting, 'utf8');
+      this.#chunk = this.#waiting.take();
       this.#offset = 0;
-      this.#waiting = '';
       this.#hurry = false;
     }
     this.#writing = true;
@@ -194,6 +186,7 @@ export class LineSink {
       return;
     }
     if (this.#chunk !== null && this.#offset >= this.#chunk.length) this.#chunk = null;
+    if (this.#chunk === null) this.#waiting.written();
     if (error !== null) {
       const full = error.code === 'EAGAIN';
       if (!full) this.#trouble = error.code ?? 'unknown';
@@ -212,14 +205,14 @@ export class LineSink {
     if (this.#chunk === null) {
       this.#switch();
       if (this.#unsaid > 0) {
-        this.#waiting = `${this.#options.lost(this.#unsaid)}\n${this.#waiting}`;
+        this.#waiting.addFirst(`${this.#options.lost(this.#unsaid)}\n`);
         this.#unsaid = 0;
       }
     }
     // What came meanwhile may wait for company, like everything else.
     const enough = this.#waiting.length >= this.#options.flushBytes;
     if (this.#chunk !== null || this.#hurry || this.#idle.length > 0 || enough) this.#next();
-    else if (this.#waiting !== '' && this.#timer === null) this.#wait();
+    else if (this.#waiting.length > 0 && this.#timer === null) this.#wait();
   }
 
   /** To the file that a reopen has opened. What is left of a line that is partly in the old file goes with it. */
@@ -242,10 +235,9 @@ export class LineSink {
     if (this.#writing) pause(20);
     const rest = [
       this.#chunk === null || this.#writing ? Buffer.alloc(0) : this.#chunk.subarray(this.#offset),
-      Buffer.from(this.#waiting, 'utf8'),
+      this.#waiting.take(),
     ];
     if (!this.#writing) this.#chunk = null;
-    this.#waiting = '';
     let bytes = Buffer.concat(rest);
     for (let waited = 0; bytes.length > 0 && waited < EXIT_PATIENCE_MS;) {
       try {
