@@ -76,7 +76,9 @@ export async function inTurns(
 ): Promise<Row[]> {
   const all = started.map(({ peer }) => ({ name: peer.name, cpu: [] as number[], figures: [] as Turn['figures'][] }));
   for (let round = 1 - warmUp; round <= bench.rounds; round += 1) {
-    for (const [index, one] of started.entries()) {
+    // There and back: whoever goes first meets another machine than whoever goes last.
+    const order = [...started.entries()];
+    for (const [index, one] of round % 2 === 0 ? order.reverse() : order) {
       bench.progress(
         `${round < 1 ? 'warming up' : `round ${String(round)} of ${String(bench.rounds)}`}: ${one.peer.name}`,
       );

@@ -116,6 +116,20 @@ describe('checkpoints', () => {
     assert.equal((await place.verify()).unsigned, 0);
   });
 
+  test('of many in a second the head is the last, though nothing comes after it', async () => {
+    using place = new TrailPlace();
+    const trail = await place.open({ checkpointRecords: 1 });
+    for (let number = 0; number < 20; number += 1) await trail.durable(trail.add(REFUSED, true));
+    const last = place.heads.at(-1);
+    assert.equal(place.heads.length, 20);
+    await waitUntil(
+      () => readFileSync(`${place.stateDir}/audit/head.json`, 'utf8') === `${JSON.stringify(last)}\n`,
+      'the last head',
+      5_000,
+    );
+    await trail.close(STOPPED);
+  });
+
   test('at the start, where the end before left something unsigned', async () => {
     using place = new TrailPlace();
     for (let start = 0; start < 3; start += 1) {

@@ -17,6 +17,8 @@ import { WRITER_SOCKET, segmentName } from './segments.js';
 import { KEY_FOLDER, SigningKey } from './signing-key.js';
 
 const HEAD_FILE = 'head.json';
+/** How often the head is written there at most: a file that must be on the disk, in place of another, is dear. */
+const HEAD_EVERY_MS = 1_000;
 /** A clock that is set back by less is a clock that is kept right. */
 const CLOCK_TOLERANCE_MS = 1_000;
 /** The last moment that RFC 3339 has a form for. */
@@ -81,6 +83,9 @@ export class AuditTrail {
   #sinceCheckpoint = 0;
   readonly #checkpoints: Head[] = [];
   #head: Head | null = null;
+  /** The one that the state directory has. */
+  #keptHead: Head | null = null;
+  #headPause: NodeJS.Timeout | null = null;
   #keeping: Promise<void> = Promise.resolve();
   readonly #timer: NodeJS.Timeout;
   readonly #clock: ClockWatch;
@@ -242,6 +247,8 @@ export class AuditTrail {
     this.checkpoint();
     this.#closed = true;
     const left = await this.#writer.close();
+    if (this.#headPause !== null) clearTimeout(this.#headPause);
+    this.#keepHead();
     await this.#keeping;
     await finish?.();
     await this.#lock.close();
@@ -407,16 +414,28 @@ export class AuditTrail {
     }
     if (latest === null) return;
     this.#head = latest;
-    const text = `${JSON.stringify(latest)}\n`;
+    if (this.#headPause === null) this.#keepHead();
+  }
+
+  /** What came while it rests is kept after it. */
+  #keepHead(): void {
+    this.#headPause = null;
+    const head = this.#head;
+    if (head === null || head === this.#keptHead) return;
+    this.#keptHead = head;
+    const text = `${JSON.stringify(head)}\n`;
     this.#keeping = this.#keeping.then(async () => {
-      // A later one is coming; the last is what counts.
-      if (this.#head !== latest) return;
       try {
         await replaceStateFile(headFileOf(this.#stateDir), text);
       } catch (error) {
         this.#notices.found('head_unwritten', error instanceof Error ? error.message : 'unknown');
       }
     });
+    if (this.#closed) return;
+    this.#headPause = setTimeout(() => {
+      this.#keepHead();
+    }, HEAD_EVERY_MS);
+    this.#headPause.unref();
   }
 }
 
