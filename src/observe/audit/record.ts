@@ -4,6 +4,7 @@
  */
 import { hash } from 'node:crypto';
 import { BoundedCache } from '../bounded-cache.js';
+import { isUuid } from '../uuid.js';
 import { type CanonicalValue, canonicalJson } from './canonical-json.js';
 import { AUDIT_EVENTS, AUDIT_RESULTS, type AuditEvent, type AuditResult } from './events.js';
 
@@ -127,56 +128,75 @@ function cut(text: string, most: number): string {
  */
 function compose(entry: Entry, place: Place, seal: Seal | null): WrittenRecord {
   const { action, authenticator, client, count, credential, detail, host, peer, reason, resource, roles } = entry;
-  let before = '';
-  if (action !== undefined) before += `"action":${remembered(action)},`;
-  if (authenticator !== undefined) before += `"authenticator":${remembered(authenticator)},`;
+  let before = '{';
+  if (action !== undefined) before += ACTION.get(action);
+  if (authenticator !== undefined) before += AUTHENTICATOR.get(authenticator);
   if (entry.bytes_in !== undefined) before += `"bytes_in":${amount(entry.bytes_in)},`;
   if (entry.bytes_out !== undefined) before += `"bytes_out":${amount(entry.bytes_out)},`;
-  before += `"chain":"${place.chain}"`;
-  if (client !== undefined) before += `,"client":${remembered(client)}`;
+  before += CHAIN.get(place.chain);
+  if (client !== undefined) before += CLIENT.get(client);
   if (count !== undefined) before += `,"count":${amount(count)}`;
-  if (credential !== undefined) before += `,"credential":${remembered(credential)}`;
+  if (credential !== undefined) before += CREDENTIAL.get(credential);
   if (detail !== undefined) before += `,"detail":${canonicalJson(tame(detail))}`;
   if (entry.duration_ms !== undefined) before += `,"duration_ms":${amount(entry.duration_ms)}`;
   before += `,"event":"${entry.event}"`;
   // Here stands the hash.
   let after = '';
-  if (host !== undefined) after += `,"host":${remembered(host)}`;
+  if (host !== undefined) after += HOST.get(host);
   if (seal !== null) after += `,"key":"${seal.key}"`;
-  if (entry.listener !== undefined) after += `,"listener":${remembered(entry.listener)}`;
-  if (peer !== undefined) after += `,"peer":${remembered(peer)}`;
-  after += `,"policy":${remembered(place.policy)},"prev":"${place.prev}"`;
-  if (entry.protocol !== undefined) after += `,"protocol":${remembered(entry.protocol)}`;
+  if (entry.listener !== undefined) after += LISTENER.get(entry.listener);
+  if (peer !== undefined) after += PEER.get(peer);
+  after += `${POLICY.get(place.policy)},"prev":"${place.prev}"`;
+  if (entry.protocol !== undefined) after += PROTOCOL.get(entry.protocol);
   if (entry.query !== undefined) after += ',"query":true';
   if (reason !== undefined) after += `,"reason":${quoted(reason)}`;
-  if (entry.request_id !== undefined) after += `,"request_id":${quoted(entry.request_id)}`;
+  if (entry.request_id !== undefined) after += requestId(entry.request_id);
   if (resource !== undefined) after += `,"resource":${quoted(resource)}`;
   after += `,"result":"${entry.result}"`;
-  if (roles !== undefined) after += `,"roles":${list(roles)}`;
-  if (entry.route !== undefined) after += `,"route":${remembered(entry.route)}`;
+  if (roles !== undefined) after += list(roles);
+  if (entry.route !== undefined) after += ROUTE.get(entry.route);
   after += `,"seq":${amount(place.seq)}`;
   let last = '';
   if (entry.status !== undefined) last += `,"status":${amount(entry.status)}`;
   last += `,"time":"${place.time}"`;
   if (entry.upgrade !== undefined) last += ',"upgrade":true';
-  if (entry.upstream !== undefined) last += `,"upstream":${remembered(entry.upstream)}`;
-  last += ',"v":1';
-  if (entry.who !== undefined) last += `,"who":${remembered(entry.who)}`;
-  if (seal !== null) last = `,"signature":"${seal.sign(`{${before}${after}${last}}`)}"${last}`;
-  const text = `{${before}${after}${last}}`;
+  if (entry.upstream !== undefined) last += UPSTREAM.get(entry.upstream);
+  last += entry.who === undefined ? ',"v":1}' : WHO.get(entry.who);
+  if (seal !== null) last = `,"signature":"${seal.sign(before + after + last)}"${last}`;
+  const text = before + after + last;
   const digest = sha256(text);
   // Out of what was put together for the hash: a text that is built twice is copied twice.
-  const at = before.length + 1;
+  const at = before.length;
   return { line: `${text.slice(0, at)},"hash":"${digest}"${text.slice(at)}`, hash: digest };
 }
 
-/** Names and addresses come again with almost every record. */
-const REMEMBERED = new BoundedCache(1024, quoted);
-const LONGEST_REMEMBERED = 256;
-
-function remembered(text: string): string {
-  return text.length <= LONGEST_REMEMBERED ? REMEMBERED.get(text) : quoted(text);
+/**
+ * Names and addresses come again with almost every record: as a member of it, in one piece.
+ * @param pattern `*` stands for the value
+ */
+function member(pattern: string): { get(text: string): string } {
+  const [before = '', after = ''] = pattern.split('*');
+  // Joined, since what is added up stays a tree of its parts.
+  const written = (text: string): string => [before, quoted(text), after].join('');
+  const known = new BoundedCache(MOST_REMEMBERED, written);
+  return { get: (text) => (text.length <= LONGEST_REMEMBERED ? known.get(text) : written(text)) };
 }
+
+const MOST_REMEMBERED = 1024;
+const LONGEST_REMEMBERED = 256;
+const ACTION = member('"action":*,');
+const AUTHENTICATOR = member('"authenticator":*,');
+const CHAIN = member('"chain":*');
+const CLIENT = member(',"client":*');
+const CREDENTIAL = member(',"credential":*');
+const HOST = member(',"host":*');
+const LISTENER = member(',"listener":*');
+const PEER = member(',"peer":*');
+const POLICY = member(',"policy":*');
+const PROTOCOL = member(',"protocol":*');
+const ROUTE = member(',"route":*');
+const UPSTREAM = member(',"upstream":*');
+const WHO = member(',"v":1,"who":*}');
 
 /** Those of an identity are the same list each time. */
 const LISTS = new WeakMap<readonly string[], string>();
@@ -184,10 +204,14 @@ const LISTS = new WeakMap<readonly string[], string>();
 function list(texts: readonly string[]): string {
   let written = LISTS.get(texts);
   if (written === undefined) {
-    written = `[${texts.map(quoted).join(',')}]`;
+    written = [',"roles":[', texts.map(quoted).join(','), ']'].join('');
     LISTS.set(texts, written);
   }
   return written;
+}
+
+function requestId(text: string): string {
+  return isUuid(text) ? `,"request_id":"${text}"` : `,"request_id":${quoted(text)}`;
 }
 
 /** Lone surrogates become U+FFFD: they have no form in UTF-8 (RFC 8785 §3.2.2.2). */
