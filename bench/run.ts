@@ -9,7 +9,7 @@ import { parseArgs } from 'node:util';
 import { LOAD_CORE, endAll, has } from './program.js';
 import type { Bench, Workload } from './rounds.js';
 import { prepare } from './setting.js';
-import { type Table, tableText } from './table.js';
+import { type Table, medians, tableText } from './table.js';
 import { bodies } from './workloads/bodies.js';
 import { handshakes } from './workloads/handshakes.js';
 import { http2 } from './workloads/http2.js';
@@ -29,7 +29,7 @@ const WORKLOADS: readonly Workload[] = [
   ...[jwtFirst, judged, refusals, policySize, starting, reloading],
 ];
 
-const USAGE = `usage: npm run bench [-- [WORKLOAD…] [--only NAME]… [--rounds N] [--seconds N] [--json FILE]]
+const USAGE = `usage: npm run bench [-- [WORKLOAD…] [--only NAME]… [--starts N] [--rounds N] [--seconds N] [--json FILE]]
        npm run bench -- redact [MB]
 workloads: ${WORKLOADS.map(({ name }) => name).join(' ')}
 `;
@@ -41,6 +41,7 @@ async function main(args: readonly string[]): Promise<number> {
       args: [...args],
       allowPositionals: true,
       options: {
+        starts: { type: 'string', default: '1' },
         rounds: { type: 'string', default: '6' },
         seconds: { type: 'string', default: '3' },
         json: { type: 'string' },
@@ -57,11 +58,12 @@ async function main(args: readonly string[]): Promise<number> {
     process.stdout.write(USAGE);
     return 0;
   }
+  const starts = Number(values.starts);
   const rounds = Number(values.rounds);
   const seconds = Number(values.seconds);
   const chosen = positionals.length === 0 ? WORKLOADS : WORKLOADS.filter(({ name }) => positionals.includes(name));
   const known = positionals.every((name) => WORKLOADS.some((workload) => workload.name === name));
-  if (!known || !isCount(rounds) || !isCount(seconds)) {
+  if (!known || !isCount(starts) || !isCount(rounds) || !isCount(seconds)) {
     process.stderr.write(USAGE);
     return 2;
   }
@@ -85,7 +87,7 @@ async function main(args: readonly string[]): Promise<number> {
   const tables: Table[] = [];
   try {
     process.stdout.write(
-      `${cpus()[0]?.model ?? 'unknown processor'}, ${String(cpus().length)} cores, Node ${process.version}; the proxy on one, load and service on another; medians of ${String(rounds)} rounds in turn.\nnot installed: ${
+      `${cpus()[0]?.model ?? 'unknown processor'}, ${String(cpus().length)} cores, Node ${process.version}; the proxy on one, load and service on another; medians of ${starts > 1 ? `${String(starts)} starts of ` : ''}${String(rounds)} rounds in turn.\nnot installed: ${
         ['nginx', 'haproxy', 'caddy'].filter((name) => !has(name)).join(', ') || 'none'
       }\n\n`,
     );
@@ -99,13 +101,15 @@ async function main(args: readonly string[]): Promise<number> {
           if (process.stderr.isTTY) process.stderr.write(`\r\u001b[K${workload.name}: ${text}`);
         },
       };
-      const table = await workload.run(bench);
+      const found = [await workload.run(bench)];
+      while (found.length < starts) found.push(await workload.run(bench));
+      const table = medians(found);
       if (process.stderr.isTTY) process.stderr.write('\r\u001b[K');
       tables.push(table);
       process.stdout.write(tableText(table));
     }
     if (values.json !== undefined) {
-      const about = { node: process.version, processor: cpus()[0]?.model ?? null, rounds, seconds };
+      const about = { node: process.version, processor: cpus()[0]?.model ?? null, starts, rounds, seconds };
       writeFileSync(values.json, `${JSON.stringify({ ...about, tables }, null, 2)}\n`);
     }
     return 0;

@@ -1,3 +1,5 @@
+import { median } from './load.js';
+
 /** What a workload found. */
 export interface Table {
   readonly workload: string;
@@ -16,6 +18,21 @@ export interface Row {
   readonly name: string;
   /** By the column's key; what is missing was not measured. */
   readonly cells: Readonly<Record<string, number | undefined>>;
+}
+
+/**
+ * Of the same workload, measured with programs that were started anew: two starts of one program differ by up to a fifth
+ * of its CPU time, however many rounds each of them is measured for.
+ */
+export function medians(tables: readonly Table[]): Table {
+  const [first] = tables;
+  if (first === undefined) throw new TypeError('no table');
+  const rows = first.rows.map(({ name, cells }) => {
+    const same = tables.map((table) => table.rows.find((row) => row.name === name)?.cells ?? {});
+    const keys = Object.keys(cells).map((key) => [key, median(same.map((one) => one[key] ?? Number.NaN))]);
+    return { name, cells: Object.fromEntries(keys) as Row['cells'] };
+  });
+  return { ...first, rows };
 }
 
 const WIDTH = 16;
