@@ -44,7 +44,12 @@ export class Payload {
 export async function pour(payload: Payload, into: Writable): Promise<void> {
   for (let piece = payload.next(); piece !== null; piece = payload.next()) {
     if (into.destroyed) return;
-    if (!into.write(piece)) await Promise.race([once(into, 'drain'), once(into, 'close')]);
+    if (into.write(piece)) continue;
+    const over = new AbortController();
+    const { signal } = over;
+    await Promise.race([once(into, 'drain', { signal }), once(into, 'close', { signal })]);
+    // Who still listens for the other one would listen as long as it is poured.
+    over.abort();
   }
 }
 

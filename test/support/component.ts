@@ -22,6 +22,9 @@ export const COMPONENTS = Object.freeze({
   'systemd-notify': { package: 'systemd', command: 'systemd-notify' },
   'systemd-socket-activate': { package: 'systemd', command: 'systemd-socket-activate' },
   'redis-server': { package: 'redis-server', command: 'redis-server' },
+  ssh: { package: 'openssh-client', command: 'ssh' },
+  'ssh-keygen': { package: 'openssh-client', command: 'ssh-keygen' },
+  sshd: { package: 'openssh-server', command: 'sshd' },
   wrk: { package: 'wrk', command: 'wrk' },
 }) satisfies Record<string, { package: string; command: string; module?: string }>;
 
@@ -54,8 +57,8 @@ function find(component: Component): string | null {
 }
 
 function look(row: { readonly command: string; readonly module?: string }): string | null {
-  const paths = (process.env['PATH'] ?? '')
-    .split(delimiter)
+  // Services are there, and not in the PATH of everybody.
+  const paths = [...(process.env['PATH'] ?? '').split(delimiter), '/usr/sbin']
     .map((folder) => join(folder, row.command))
     .filter(isExecutable);
   const { module } = row;
