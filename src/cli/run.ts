@@ -1,4 +1,3 @@
-import { availableParallelism } from 'node:os';
 import { type Command, InvalidArgumentError } from 'commander';
 import { AddressError, App, type ReloadWatcher } from '../app.js';
 import { type Demo, startDemo } from '../demo/demo.js';
@@ -165,8 +164,10 @@ async function readForWorkers(source: Source): Promise<{ readonly loaded: Loaded
 }
 
 /** One that serves by itself: then there is no owner. */
-function wantedProcesses(asked: number | 'auto'): number {
-  return asked === 'auto' ? availableParallelism() : asked;
+async function wantedProcesses(asked: number | 'auto'): Promise<number> {
+  if (asked !== 'auto') return asked;
+  const { coresFor } = await import('../workers/cores.js');
+  return await coresFor('self');
 }
 
 interface Crewed {
@@ -205,7 +206,7 @@ async function serve(
   if (typeof read === 'number') return read;
   let policy = read;
   let { files } = loaded;
-  const wanted = wantedProcesses(processes ?? policy.processes);
+  const wanted = await wantedProcesses(processes ?? policy.processes);
   if (wanted > 1) {
     const unfit = [...unfitForMany(policy), ...(tried === null ? [] : ['--shadow tries a policy'])];
     if (unfit.length > 0) {

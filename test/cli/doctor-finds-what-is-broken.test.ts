@@ -11,9 +11,11 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { type AddressInfo, createServer } from 'node:net';
+import { availableParallelism } from 'node:os';
 import { type TestContext, test } from 'node:test';
 import { judgeElsewhere, judgeJump } from '../../src/cli/doctor/clock.js';
 import type { Finding } from '../../src/cli/doctor/finding.js';
+import { lookAtProcesses } from '../../src/cli/doctor/processes.js';
 import { lookAtSurroundings } from '../../src/cli/doctor/surroundings.js';
 import { loadPolicy } from '../../src/policy/load.js';
 import type { Policy } from '../../src/policy/policy.js';
@@ -365,6 +367,32 @@ test('a service of systemd that is not held tight is told what is missing', asyn
     'run/systemd/system/x': '',
   });
   assertSaid(await lookAtSurroundings(policy, RUNNING, bare), 'service', 'skipped', /no unit of systemd runs it/);
+});
+
+test('more processes than cores, those counted that a quota leaves', async (t) => {
+  const unit = 'sys/fs/cgroup/system.slice/guardbee.service/cpu.max';
+  const cgroup = { 'proc/42/cgroup': '0::/system.slice/guardbee.service\n' };
+  const one = machine(t, { ...cgroup, [unit]: '150000 100000\n' });
+  const finding = assertSaid(
+    await lookAtProcesses({ processes: 2 }, RUNNING, one),
+    'processes',
+    'warn',
+    /^the policy asks for 2, and there is one core: /,
+  );
+  assert.match(finding.fix ?? '', /^processes: auto, or a quota of 2 cores/);
+  assertSaid(await lookAtProcesses({ processes: 1 }, RUNNING, one), 'processes', 'ok', /^the policy asks for 1, and/);
+  assertSaid(await lookAtProcesses({ processes: 'auto' }, RUNNING, one), 'processes', 'ok', /^auto is 1 here: /);
+  // That of a cgroup above holds as well, and less than one core is one process all the same.
+  const above = machine(t, { ...cgroup, [unit]: 'max 100000\n', 'sys/fs/cgroup/cpu.max': '50000 100000\n' });
+  assertSaid(await lookAtProcesses({ processes: 'auto' }, RUNNING, above), 'processes', 'ok', /^auto is 1 here: /);
+  const cores = availableParallelism();
+  for (const files of [cgroup, { ...cgroup, [unit]: 'max 100000\n' }, {}]) {
+    const [found] = await lookAtProcesses({ processes: 'auto' }, RUNNING, machine(t, files));
+    assert.match(found?.detail ?? '', new RegExp(`^auto is ${String(cores)} here: `));
+  }
+  const folder = new TemporaryDirectory(t);
+  const many = writePolicy(folder, policyIn(folder, { top: { processes: 64 } }));
+  if (cores < 64) assertSaid(await doctor(many), 'processes', 'warn', /^the policy asks for 64, and there /);
 });
 
 test('a container that can be written to, and whose first process is a shell', async (t) => {

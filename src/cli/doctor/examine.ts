@@ -10,6 +10,7 @@ import { lookAtFiles, lookAtStateDirectory } from './files.js';
 import { type Finding, warn } from './finding.js';
 import { lookAtJwks } from './jwks.js';
 import { type Probe, lookAtAll } from './probe.js';
+import { lookAtProcesses } from './processes.js';
 import { lookAtReadiness } from './readiness.js';
 import { lookAtRedis } from './redis.js';
 import { lookAtRefusal } from './refusal.js';
@@ -107,6 +108,7 @@ function atWork(
   const { admin, audit } = policy;
   return [
     ...(audit === null ? [] : [{ check: 'audit', look: async () => lookAtAudit(policy, audit, await running, nowMs) }]),
+    { check: 'processes', look: async () => lookAtProcesses(policy, await running) },
     { check: 'surroundings', look: async () => lookAtSurroundings(policy, await running) },
     ...http.map((listener) => ({
       check: `refusal ${listener.name}`,
