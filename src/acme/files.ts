@@ -205,7 +205,8 @@ export class HostFiles {
     this.#dir = path.join(acmeDirectory(stateDir), 'hosts', host);
   }
 
-  get #certificateFile(): string {
+  /** With its key. */
+  get certificateFile(): string {
     return path.join(this.#dir, 'certificate.pem');
   }
 
@@ -230,7 +231,7 @@ export class HostFiles {
 
   /** Null: there is none that could be served. @throws AcmeFileError, StateError */
   async readCertificate(): Promise<Issued | null> {
-    const file = this.#certificateFile;
+    const file = this.certificateFile;
     const text = await readPrivate(file);
     if (text === null) return null;
     const chain = text.match(CERTIFICATE);
@@ -259,7 +260,7 @@ export class HostFiles {
 
   /** @param chain PEM, @param key PEM */
   async writeCertificate(chain: string, key: string, directory: string): Promise<void> {
-    await replaceStateFile(this.#certificateFile, `# issued by ${directory}\n${key}${chain}`);
+    await replaceStateFile(this.certificateFile, `# issued by ${directory}\n${key}${chain}`);
   }
 
   async readPending(): Promise<PendingOrder | null> {

@@ -7,7 +7,8 @@ import {
   describeCertificate,
   ensureSelfSigned,
 } from '../server/certificate.js';
-import { count } from './check.js';
+import { registerIssued } from './cert-issued.js';
+import { inJson, linesOf, validity } from './certificate-text.js';
 import { EXIT, Ending, ending } from './exit-code.js';
 import { gatherNames } from './policy-source.js';
 import type { Voice } from './voice.js';
@@ -15,10 +16,11 @@ import type { Voice } from './voice.js';
 export function registerCert(program: Command, voice: Voice): void {
   const cert = program
     .command('cert')
-    .description('Makes a certificate for development, or says what one holds.')
+    .description('Makes a certificate for development, or says what one holds, or what an authority has issued.')
     .addHelpText('after', '\nExample:\n  guardbee cert show server.crt\n');
   registerDev(cert, voice);
   registerShow(cert, voice);
+  registerIssued(cert, voice);
 }
 
 interface DevOptions {
@@ -118,50 +120,4 @@ function describeBlock(block: string, file: string): CertificateDescription {
   } catch {
     throw new Ending(EXIT.policy, `${file}: a certificate in it cannot be read`);
   }
-}
-
-const DAY_MS = 86_400_000;
-
-/** Whole days until it ends; negative once it has. */
-export function daysLeft(certificate: CertificateDescription, nowMs: number): number {
-  return Math.floor((certificate.notAfter.getTime() - nowMs) / DAY_MS);
-}
-
-export function validity(certificate: CertificateDescription, nowMs: number): 'valid' | 'expired' | 'not_yet_valid' {
-  if (nowMs > certificate.notAfter.getTime()) return 'expired';
-  return nowMs < certificate.notBefore.getTime() ? 'not_yet_valid' : 'valid';
-}
-
-function linesOf(certificate: CertificateDescription, nowMs: number): Parameters<Voice['out']>[0][] {
-  const { subject, issuer, names, notBefore, notAfter, fingerprint256, selfSigned } = certificate;
-  const state = validity(certificate, nowMs);
-  const days = daysLeft(certificate, nowMs);
-  const left =
-    state === 'expired'
-      ? ({ tone: 'bad', text: 'expired' } as const)
-      : state === 'not_yet_valid'
-        ? ({ tone: 'bad', text: 'not valid yet' } as const)
-        : ({ tone: days < 30 ? 'warning' : 'good', text: `${count(days, 'day')} left` } as const);
-  return [
-    `  subject      ${subject === '' ? '(none)' : subject}`,
-    `  issuer       ${selfSigned ? 'itself' : issuer}`,
-    `  names        ${names.length === 0 ? '(none)' : names.join(', ')}`,
-    `  not before   ${notBefore.toISOString()}`,
-    [`  not after    ${notAfter.toISOString()} (`, left, ')'],
-    `  sha256       ${fingerprint256}`,
-  ];
-}
-
-function inJson(certificate: CertificateDescription, nowMs: number): Readonly<Record<string, unknown>> {
-  return {
-    subject: certificate.subject,
-    issuer: certificate.issuer,
-    names: certificate.names,
-    not_before: certificate.notBefore.toISOString(),
-    not_after: certificate.notAfter.toISOString(),
-    days_left: daysLeft(certificate, nowMs),
-    validity: validity(certificate, nowMs),
-    self_signed: certificate.selfSigned,
-    sha256: certificate.fingerprint256,
-  };
 }

@@ -85,6 +85,22 @@ test('a certificate of its own for each host, once the authority has seen that i
     assert.match(said('lost.example.com')?.['detail'] ?? '', /^there is none: localhost:\d+: it did not find/);
   });
 
+  await t.test('so does cert issued', async () => {
+    const { code, stdout } = await runGuardbee(['cert', 'issued', guard.policyFile, '--json']);
+    assert.equal(code, 1);
+    const { hosts: told } = JSON.parse(stdout) as { readonly hosts: readonly Readonly<Record<string, unknown>>[] };
+    assert.deepEqual(
+      told.map(({ host, status, issued_by: by }) => [host, status, by]),
+      [
+        ['a.example.com', 'valid', pebble.directoryUrl],
+        ['lost.example.com', 'none', null],
+        ['b.example.com', 'valid', pebble.directoryUrl],
+      ],
+    );
+    assert.match(String(told[0]?.['renewed_from']), /^20/);
+    assert.doesNotMatch(stdout, /PRIVATE KEY/);
+  });
+
   await t.test('no challenge is answered any more, and the plain port redirects as ever', async () => {
     assert.match(namesOf(await shakeHands(port, 'a.example.com', { alpn: 'acme-tls/1' })), /NO_APPLICATION_PROTOCOL/);
     const path = '/.well-known/acme-challenge/abcdefghijklmnopqrstuvwxyz';

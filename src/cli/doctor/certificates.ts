@@ -4,7 +4,7 @@ import { rootCertificates } from 'node:tls';
 import type { HttpListener, Policy, TcpListener } from '../../policy/policy.js';
 import { type CertificateDescription, describeCertificate } from '../../server/certificate.js';
 import { readStateFile } from '../../state/state-directory.js';
-import { daysLeft, validity } from '../cert.js';
+import { daysLeft, validity } from '../certificate-text.js';
 import { count } from '../check.js';
 import { type Finding, failed, ok, warn } from './finding.js';
 
@@ -33,7 +33,7 @@ export async function lookAtCertificates(
         : []),
     ];
   }
-  if (tls.kind === 'acme') return await lookAtIssued(policy.stateDir, tls.hosts, nowMs);
+  if (tls.kind === 'acme') return await lookAtIssued(policy, tls.hosts, nowMs);
   const file = path.join(policy.stateDir, 'tls', name, 'self-signed.crt');
   const bytes = await readStateFile(file, LARGEST_CERTIFICATE).catch(() => null);
   const chain = readChain(bytes === null ? '' : bytes.toString('utf8'));
@@ -46,18 +46,24 @@ export async function lookAtCertificates(
 }
 
 /** Certificates that an authority issues: what is on the disk of each host. The authority is not asked. */
-async function lookAtIssued(stateDir: string, hosts: readonly string[], nowMs: number): Promise<Finding[]> {
+async function lookAtIssued(policy: Policy, hosts: readonly string[], nowMs: number): Promise<Finding[]> {
   const { look } = await import('../../acme/look.js');
   const findings: Finding[] = [];
   for (const host of hosts) {
     const check = `certificate ${host}`;
-    const { issued, status, renewAtMs, fault } = await look(stateDir, host);
+    const { issued, isUnusable, isOfAnother, status, renewAtMs, fault } = await look(policy, host, nowMs);
     const why = status.lastFailure === null ? null : `${status.lastFailure.why} (${day(status.lastFailure.atMs)})`;
     if (fault !== null) findings.push(failed(check, fault, 'put its mode right'));
     else if (issued === null) {
       findings.push(
         why === null
-          ? warn(check, 'there is none yet: it is ordered when guardbee runs', 'guardbee run')
+          ? warn(
+              check,
+              isUnusable
+                ? 'the one that is there cannot be served: another is ordered when guardbee runs'
+                : 'there is none yet: it is ordered when guardbee runs',
+              'guardbee run',
+            )
           : failed(check, `there is none: ${why}`, 'mend that, then guardbee reload, which tries again at once'),
       );
     } else if (nowMs >= issued.notAfterMs) {
@@ -66,6 +72,9 @@ async function lookAtIssued(stateDir: string, hosts: readonly string[], nowMs: n
       );
     } else if (why !== null) {
       findings.push(warn(check, `valid until ${day(issued.notAfterMs)}, and not renewed: ${why}`, MEND));
+    } else if (isOfAnother) {
+      const until = `valid until ${day(issued.notAfterMs)}`;
+      findings.push(warn(check, `${until}, and not of the authority of acme.directory`, 'guardbee run, or reload'));
     } else if (renewAtMs !== null && nowMs > renewAtMs + (issued.notAfterMs - renewAtMs) / 2) {
       findings.push(warn(check, `valid until ${day(issued.notAfterMs)}, and nobody has renewed it`, 'guardbee run'));
     } else {
