@@ -928,12 +928,12 @@ class Parts {
 
   #showCertificates(tls: InForce['tls'] = this.#inForce?.tls ?? new Map()): void {
     const { log } = this.settings;
-    this.metrics.certificates(
-      [...tls].flatMap(([name, { notAfter }]) => (notAfter === null ? [] : [[name, notAfter]])),
+    // Those of an ACME authority are renewed, and it is said of each host where they are not.
+    const ours = [...tls].flatMap(([name, { notAfter, contexts }]): [string, Date][] =>
+      notAfter === null || contexts.challenged !== null ? [] : [[name, notAfter]],
     );
-    for (const [name, { notAfter, contexts }] of tls) {
-      // Those of an authority are renewed, and it is said where they are not.
-      if (notAfter === null || contexts.challenged !== null) continue;
+    this.metrics.certificates(ours);
+    for (const [name, notAfter] of ours) {
       const days = Math.floor((notAfter.getTime() - Date.now()) / 86_400_000);
       if (days >= 30) continue;
       log.warn('certificate.expiring', `the certificate of listener "${name}" expires in ${String(days)} days`, {

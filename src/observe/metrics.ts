@@ -328,7 +328,7 @@ export class Metrics {
     this.#upstream(upstream).exposed = state === 'unknown' ? Number.NaN : state === 'exposed' ? 1 : 0;
   }
 
-  /** Of every listener that has one, by its name. */
+  /** Of every listener that has one of its own to be renewed, by its name. */
   certificates(all: Iterable<readonly [listener: string, notAfter: Date]>): void {
     for (const one of this.#listeners.values()) one.certificateNotAfter = null;
     for (const [listener, notAfter] of all) this.#listener(listener).certificateNotAfter = notAfter.getTime() / 1000;
@@ -675,7 +675,7 @@ export class Metrics {
     );
     into.gauge(
       'tls_cert_not_after_seconds',
-      'When the certificate expires that expires first, in seconds since 1970.',
+      'When the certificate expires that expires first, in seconds since 1970; those that an ACME authority renews are not here.',
       ['listener'],
       (put) => {
         for (const [listener, { certificateNotAfter }] of this.#listeners) {

@@ -230,17 +230,18 @@ async function realPage(t: TestContext): Promise<Page | null> {
   }, 'everything to be counted');
 }
 
-/** What a policy that is tried keeps it from having. */
-async function pageOfWorkers(): Promise<Page> {
+/** What a policy that is tried, and an authority that is not there, keep it from having. */
+async function pageOfWorkersAndAcme(): Promise<Page> {
   const metrics = new Metrics({ policy: policyWith([SUBMIT]), version: '0', log: { droppedLines: 0 } });
   metrics.watchWorkers(() => ({ ready: 1, wanted: 2, restarts: 1 }));
+  metrics.watchAcme(() => [{ host: 'a.example.com', notAfterMs: null, succeeded: 0, failed: 1, lastSuccessMs: null }]);
   return readPage(await metrics.text());
 }
 
 test('every metric, and every label of it, that an alert or a panel names is on a real page', async (t) => {
   const real = await realPage(t);
   if (real === null) return;
-  const page = new Map([...(await pageOfWorkers()), ...real]);
+  const page = new Map([...(await pageOfWorkersAndAcme()), ...real]);
   for (const { where, expr, shown } of expressions()) {
     const found = selectors(expr);
     assert.ok(found.length > 0, `${where}: ${expr}`);
