@@ -1,10 +1,10 @@
 import type { AcmeSettings, CertificatePair } from '../policy/policy.js';
 import { StateError } from '../state/store.js';
 import { AcmeFailure } from './failure.js';
-import { AccountFile, AcmeFileError, HostFiles, type HostStatus, type Issued } from './files.js';
+import { AccountFile, AcmeFileError, HostFiles, type HostStatus, type Issued, NOTHING_TRIED } from './files.js';
 import { issue } from './issue.js';
 import type { PendingChallenges } from './pending-challenges.js';
-import { heededUntil, isUrgent, limitUntil, quietAfterSuccess, renewalTime, retryDelay } from './renewal.js';
+import { isUrgent, limitInForce, limitUntil, quietAfterSuccess, renewalTime, retryDelay } from './renewal.js';
 
 export { AcmeFileError };
 
@@ -104,7 +104,8 @@ export class AcmeCertificates {
   }
 
   /**
-   * Cares for these hosts, and for no others. What failed is tried again at once: somebody may have mended it.
+   * Cares for these hosts, and for no others. What failed is tried again at once: somebody may have mended it. Another
+   * authority is asked at once too, whatever the one before gave or wanted.
    *
    * @param settings null: for none at all
    */
@@ -116,7 +117,7 @@ export class AcmeCertificates {
     const wanted = new Set(this.#wanted);
     for (const [host, kept] of this.#kept) {
       if (!wanted.has(host)) this.#kept.delete(host);
-      else if (kept.status.failures > 0) kept.waitUntil = 0;
+      else if (moved || kept.status.failures > 0) kept.waitUntil = 0;
     }
     if (this.#attempt !== null && (moved || !wanted.has(this.#attempt.host))) this.#attempt.controller.abort();
     if (!this.#stopped && wanted.size > 0) this.#working ??= this.#work();
@@ -188,7 +189,7 @@ export class AcmeCertificates {
 
   #dueIn({ issued, status, waitUntil }: Kept): number {
     const nowMs = Date.now();
-    const limit = heededUntil(status.notBeforeMs, nowMs);
+    const limit = limitInForce(status, this.#settings?.directory, nowMs);
     const isCurrent = issued !== null && issued.directory === this.#settings?.directory;
     const due = isCurrent ? renewalTime(issued, issued.certificate.fingerprint256) : -Infinity;
     // Of several that are due the first of the policy comes first.
@@ -236,7 +237,7 @@ export class AcmeCertificates {
     kept.issued = issued;
     kept.succeeded += 1;
     kept.waitUntil = performance.now() + quietAfterSuccess(issued);
-    kept.status = { failures: 0, lastFailure: null, notBeforeMs: null, lastSuccessMs: nowMs };
+    kept.status = { ...NOTHING_TRIED, lastSuccessMs: nowMs };
     this.#events.exchanged();
     const until = new Date(issued.notAfterMs).toISOString();
     this.#tell('info', 'issued', host, `${nameOf(settings)} issued a certificate of "${host}", valid until ${until}`);
@@ -262,7 +263,8 @@ export class AcmeCertificates {
     const notBeforeMs = isLimit ? limitUntil(error.retryAfterMs, nowMs) : null;
     kept.failed += 1;
     kept.waitUntil = performance.now() + delay;
-    kept.status = { ...kept.status, failures, lastFailure: { atMs: nowMs, why }, notBeforeMs };
+    const limitedBy = isLimit ? settings.directory : null;
+    kept.status = { ...kept.status, failures, lastFailure: { atMs: nowMs, why }, notBeforeMs, limitedBy };
     const seconds = Math.round(Math.max(delay, (notBeforeMs ?? 0) - nowMs) / 1000);
     const isBad = issued === null || isUrgent(issued, nowMs);
     const serves =

@@ -37,6 +37,8 @@ export interface HostStatus {
   readonly lastFailure: { readonly atMs: number; readonly why: string } | null;
   /** The authority wants to be left alone until then. */
   readonly notBeforeMs: number | null;
+  /** Directory of that authority. */
+  readonly limitedBy: string | null;
   readonly lastSuccessMs: number | null;
 }
 
@@ -44,6 +46,7 @@ export const NOTHING_TRIED: HostStatus = {
   failures: 0,
   lastFailure: null,
   notBeforeMs: null,
+  limitedBy: null,
   lastSuccessMs: null,
 };
 
@@ -283,22 +286,24 @@ export class HostFiles {
     const read = parse(await readPrivate(this.#statusFile));
     const time = (value: unknown): number | null =>
       typeof value === 'number' && Number.isFinite(value) ? value : null;
-    const { failures, last_failure: failure, why: reason } = read;
+    const { failures, last_failure: failure, why: reason, limited_by: limitedBy } = read;
     const failedAt = time(failure);
     return {
       failures: typeof failures === 'number' && Number.isInteger(failures) && failures > 0 ? failures : 0,
       lastFailure: failedAt === null || typeof reason !== 'string' ? null : { atMs: failedAt, why: reason },
       notBeforeMs: time(read['not_before']),
+      limitedBy: typeof limitedBy === 'string' ? limitedBy : null,
       lastSuccessMs: time(read['last_success']),
     };
   }
 
-  async writeStatus({ failures, lastFailure, notBeforeMs, lastSuccessMs }: HostStatus): Promise<void> {
+  async writeStatus({ failures, lastFailure, notBeforeMs, limitedBy, lastSuccessMs }: HostStatus): Promise<void> {
     const content = {
       failures,
       last_failure: lastFailure?.atMs ?? null,
       why: lastFailure?.why ?? null,
       not_before: notBeforeMs,
+      limited_by: limitedBy,
       last_success: lastSuccessMs,
     };
     await replaceStateFile(this.#statusFile, `${JSON.stringify(content, null, 2)}\n`);

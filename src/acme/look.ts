@@ -3,7 +3,7 @@ import { stat } from 'node:fs/promises';
 import type { Policy } from '../policy/policy.js';
 import { StateError } from '../state/store.js';
 import { AcmeFileError, HostFiles, type HostStatus, type Issued, NOTHING_TRIED } from './files.js';
-import { heededUntil, renewalTime } from './renewal.js';
+import { limitInForce, renewalTime } from './renewal.js';
 
 export interface Look {
   /** Where the certificate is, or will be. */
@@ -41,7 +41,7 @@ export async function look(
     const isOfAnother = issued.directory !== acme?.directory;
     const dueMs = renewalTime(issued, issued.certificate.fingerprint256);
     // An authority that wants to be left alone is.
-    const renewAtMs = isOfAnother ? null : Math.max(dueMs, heededUntil(status.notBeforeMs, nowMs) ?? dueMs);
+    const renewAtMs = isOfAnother ? null : Math.max(dueMs, limitInForce(status, acme.directory, nowMs) ?? dueMs);
     return { file, issued, isUnusable: false, isOfAnother, renewAtMs, status, fault: null };
   } catch (error) {
     if (!(error instanceof AcmeFileError) && !(error instanceof StateError)) throw error;

@@ -52,6 +52,15 @@ export function heededUntil(notBeforeMs: number | null, nowMs: number): number |
   return notBeforeMs;
 }
 
+/** Until when this authority is left alone, in epoch milliseconds: what another one wants is nothing to it. Null: it may be asked. */
+export function limitInForce(
+  { notBeforeMs, limitedBy }: { readonly notBeforeMs: number | null; readonly limitedBy: string | null },
+  directory: string | undefined,
+  nowMs: number,
+): number | null {
+  return limitedBy === directory ? heededUntil(notBeforeMs, nowMs) : null;
+}
+
 export function limitUntil(retryAfterMs: number | null, nowMs: number): number {
   return nowMs + Math.min(Math.max(retryAfterMs ?? HOUR_MS, MINUTE_MS), LONGEST_LIMIT_MS);
 }

@@ -276,6 +276,68 @@ test('an order whose certificate is no good a second time is given up for anothe
   assert.equal(first.slice(0, until).filter((one) => one === '/certificate').length, 2);
 });
 
+test('another authority is asked at once, whatever the one before wants or has given', async (t) => {
+  const openssl = requireComponent('openssl', t);
+  if (openssl === null) return;
+  await using before = await ScriptedAuthority.start();
+  await using after = await ScriptedAuthority.start();
+  using directory = new TemporaryDirectory();
+  const events = {
+    notice: () => undefined,
+    exchanged: () => undefined,
+    broke: (error: unknown) => {
+      throw error;
+    },
+  };
+  const certificates = new AcmeCertificates(directory.path, new PendingChallenges(), events);
+  await certificates.read([HOST]);
+  const isAsked = (authority: ScriptedAuthority): boolean => authority.asked.some(({ path }) => path === '/new-order');
+
+  await t.test('it limits for two hours', async () => {
+    before.script = (asked, response) =>
+      asked.path === '/new-order' && before.problem(response, 429, 'rateLimited', '', { 'retry-after': '7200' });
+    certificates.install(settingsOf(before), [HOST]);
+    const status = await waitUntil(async () => {
+      const found = await new HostFiles(directory.path, HOST).readStatus();
+      return found.failures > 0 ? found : null;
+    }, 'a failure that is noted');
+    assert.equal(status.limitedBy, before.directoryUrl);
+    assert.ok((status.notBeforeMs ?? 0) > Date.now() + 7_000_000);
+    certificates.install(settingsOf(after), [HOST]);
+    await waitUntil(() => isAsked(after), 'an order');
+    await certificates.stop();
+  });
+
+  await t.test('it has just issued one', async () => {
+    const file = (name: string): string => directory.file(name);
+    const self = ['-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes', '-days', '9'];
+    await runCommand(openssl, ['req', ...self, '-subj', '/CN=ca', '-keyout', file('ca.key'), '-out', file('ca.pem')]);
+    writeFileSync(file('san'), `subjectAltName = DNS:${HOST}`);
+    const script = finished(before, (response) => {
+      response.writeHead(200, { ...PEM_CHAIN, 'replay-nonce': 'n' }).end(readFileSync(file('own.pem')));
+    });
+    before.script = (asked, response) => {
+      if (asked.path === '/finalize') {
+        writeFileSync(file('csr'), Buffer.from(String(asked.payload['csr']), 'base64url'));
+        const from = ['-req', '-in', file('csr'), '-inform', 'DER', '-extfile', file('san'), '-days', '9'];
+        const by = ['-CA', file('ca.pem'), '-CAkey', file('ca.key'), '-CAcreateserial', '-out', file('own.pem')];
+        execFileSync(openssl, ['x509', ...from, ...by], { stdio: 'pipe' });
+      }
+      return script(asked, response);
+    };
+    const stateDir = file('second');
+    const again = new AcmeCertificates(stateDir, new PendingChallenges(), events);
+    await again.read([HOST]);
+    again.install(settingsOf(before), [HOST]);
+    await waitUntil(() => again.pairOf(HOST) !== null, 'a certificate');
+    after.asked.length = 0;
+    again.install(settingsOf(after), [HOST]);
+    await waitUntil(() => isAsked(after), 'an order');
+    assert.notEqual(again.pairOf(HOST), null, 'the one from before serves until then');
+    await again.stop();
+  });
+});
+
 test('while the authority looks: what is shown to it, and to nobody else', async (t) => {
   const openssl = requireComponent('openssl', t);
   if (openssl === null) return;

@@ -159,7 +159,7 @@ test('renewal waits where the authority wants to be left alone', async (t) => {
   const files = await hosts.issue('a.example.com', -80, 10);
   const notBeforeMs = Date.now() + DAY_MS;
   const lastFailure = { atMs: Date.now(), why: 'authority: it limits how often it is asked' };
-  await files.writeStatus({ ...NOTHING_TRIED, failures: 1, lastFailure, notBeforeMs });
+  await files.writeStatus({ ...NOTHING_TRIED, failures: 1, lastFailure, notBeforeMs, limitedBy: DIRECTORY });
   const { hosts: told } = await hosts.told(0);
   assert.equal(told[0]?.renewed_from, new Date(notBeforeMs).toISOString());
   assert.equal(told[0].last_failure?.why, lastFailure.why);
