@@ -234,7 +234,8 @@ function refusalOf(answer: Answer): AcmeFailure {
     return new AcmeFailure('garbage', 'it sends elsewhere, and redirects are not followed');
   }
   if (answer.status < 400) return new AcmeFailure('garbage', 'what it answers is no ACME');
-  return new AcmeFailure('refused', `it refuses (${said})`, answer.retryAfterMs);
+  const fault = answer.status >= 500 ? 'unavailable' : 'refused';
+  return new AcmeFailure(fault, `it refuses (${said})`, answer.retryAfterMs);
 }
 
 /** One host needs one; what has many is no order of ours. */

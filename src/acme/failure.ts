@@ -7,6 +7,8 @@ export const ACME_FAULTS = [
   /** It answers what ACME does not say. */
   'garbage',
   'refused',
+  /** It refuses for a reason of its own (5xx), which says nothing of what was asked for. */
+  'unavailable',
   'rate_limited',
   /** It does not know the account any more. */
   'account_gone',

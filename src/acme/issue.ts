@@ -5,7 +5,7 @@ import type { AcmeChallenge, AcmeSettings } from '../policy/policy.js';
 import { AccountKey, keyToPem, newKey } from './account-key.js';
 import { type Authorization, Authority, type Challenge, type Order } from './authority.js';
 import { type AccountFile, type HostFiles, type PendingOrder, isServable } from './files.js';
-import { AcmeFailure } from './failure.js';
+import { AcmeFailure, type AcmeFault } from './failure.js';
 import type { PendingChallenges } from './pending-challenges.js';
 import { certificationRequest, challengeCertificate } from './x509.js';
 
@@ -75,7 +75,7 @@ async function obtain(
         for (const url of order.authorizations) await authorize(host, url, authority, key, means, deadline);
         break;
       case 'ready':
-        if (!finalized) order = await finalize(order, certificationRequest(host, pending.key), authority, files);
+        if (!finalized) order = await finalize(order, certificationRequest(host, pending.key), authority, files, means);
         finalized = true;
         break;
       case 'processing':
@@ -99,15 +99,25 @@ async function obtain(
   }
 }
 
-/** What is refused now would be refused the next time as well: that begins anew then. */
-async function finalize(order: Order, csr: Buffer, authority: Authority, files: HostFiles): Promise<Order> {
+/** What is refused now would be refused the next time as well, and what breaks the authority twice would again: that begins anew then. */
+async function finalize(
+  order: Order,
+  csr: Buffer,
+  authority: Authority,
+  files: HostFiles,
+  { failures }: Means,
+): Promise<Order> {
   try {
     return await authority.finalize(order, csr);
   } catch (error) {
-    if (error instanceof AcmeFailure && error.fault === 'refused') await files.forgetPending();
+    const isUseless =
+      error instanceof AcmeFailure && (error.fault === 'refused' || (error.fault === 'unavailable' && failures > 0));
+    if (isUseless) await files.forgetPending();
     throw error;
   }
 }
+
+const USELESS: ReadonlySet<AcmeFault> = new Set(['refused', 'unavailable', 'garbage']);
 
 /** Once it may be an accident, and another order counts against the limits of the authority; twice it stays so for good. */
 async function fetchChain(
@@ -122,7 +132,7 @@ async function fetchChain(
     if (url === null) throw new AcmeFailure('garbage', 'its order is valid and has no certificate');
     return readChain(await authority.certificate(url), host, key);
   } catch (error) {
-    const isUseless = error instanceof AcmeFailure && (error.fault === 'refused' || error.fault === 'garbage');
+    const isUseless = error instanceof AcmeFailure && USELESS.has(error.fault);
     if (isUseless && failures > 0) await files.forgetPending();
     throw error;
   }

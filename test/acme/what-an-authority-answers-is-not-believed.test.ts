@@ -276,6 +276,32 @@ test('an order whose certificate is no good a second time is given up for anothe
   assert.equal(first.slice(0, until).filter((one) => one === '/certificate').length, 2);
 });
 
+test('an authority that fails for a while does not cost another order', async () => {
+  await using authority = await ScriptedAuthority.start();
+  using directory = new TemporaryDirectory();
+  const count = (wanted: string): number => authority.asked.filter(({ path }) => path === wanted).length;
+  authority.script = (asked, response) => {
+    const isDown = asked.path === '/authorization' ? count('/authorization') === 1 : asked.path === '/order/1';
+    if (!isDown || count('/order/1') > 2) return false;
+    response.writeHead(503, { 'replay-nonce': 'n' }).end();
+    return true;
+  };
+  const events = {
+    notice: () => undefined,
+    exchanged: () => undefined,
+    broke: (error: unknown) => {
+      throw error;
+    },
+  };
+  const quickly = { retryDelay: () => 1 };
+  const certificates = new AcmeCertificates(directory.path, new PendingChallenges(), events, quickly);
+  await certificates.read([HOST]);
+  certificates.install(settingsOf(authority), [HOST]);
+  await waitUntil(() => count('/authorization') > 1, 'the order from before to be gone on with');
+  await certificates.stop();
+  assert.equal(count('/new-order'), 1);
+});
+
 test('another authority is asked at once, whatever the one before wants or has given', async (t) => {
   const openssl = requireComponent('openssl', t);
   if (openssl === null) return;
