@@ -35,12 +35,14 @@ export class Secret {
   }
 
   /**
-   * SHA-256 (64 lowercase hex digits) of the whole and of each word of it: a field value such as `Bearer TOKEN` is
-   * recognised in a log by its token alone. Digests are what a redactor may know.
+   * SHA-256 (64 lowercase hex digits) of the whole, of each word of it and of the password in it: a field value such as
+   * `Bearer TOKEN` is recognised in a log by its token alone, the URL of a Redis by its password. Digests are what a
+   * redactor may know.
    */
   digests(): string[] {
     const text = this.#bytes.toString('utf8');
-    return [...new Set([text, ...text.split(/\s+/)])].filter((word) => word !== '').map(sha256Hex);
+    const parts = [text, ...text.split(/\s+/), ...passwordsIn(text)];
+    return [...new Set(parts)].filter((part) => part !== '').map(sha256Hex);
   }
 
   /** Overwrites the memory. Copies made by `reveal()` are strings, which Node cannot wipe (SECURITY.md says so). */
@@ -62,5 +64,23 @@ export class Secret {
 
   [inspect.custom](): string {
     return MASK;
+  }
+}
+
+/** What a URL or a field value of Basic (RFC 7617) holds behind the user name; in a URL as written, and as meant. */
+function passwordsIn(text: string): string[] {
+  const [, inUrl] = /^[a-z][a-z0-9+.-]*:\/\/[^/?#@:]*:([^/?#@]*)@/i.exec(text) ?? [];
+  if (inUrl !== undefined) return [inUrl, decoded(inUrl)];
+  const [, pair] = /^Basic ([A-Za-z0-9+/]+=*)$/i.exec(text) ?? [];
+  if (pair === undefined) return [];
+  const inPair = Buffer.from(pair, 'base64').toString('utf8');
+  return inPair.includes(':') ? [inPair.slice(inPair.indexOf(':') + 1)] : [];
+}
+
+function decoded(text: string): string {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return text;
   }
 }
