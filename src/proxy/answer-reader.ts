@@ -211,8 +211,11 @@ export class AnswerReader {
     if (coding !== null && (length !== null || http10)) throw new MalformedAnswer('the length is ambiguous');
     const options = connection.split(/[,\s]+/);
     if (options.includes('close') || (http10 && !options.includes('keep-alive'))) this.#reusable = false;
-    if (this.#question === 'head' || code === 204 || code === 304) this.#state = 'done';
-    else if (coding !== null) this.#state = 'chunk_size';
+    if (this.#question === 'head' || code === 204 || code === 304) {
+      this.#state = 'done';
+      // Some services send the body that there is not, a moment later, to whoever has the connection by then.
+      if (coding !== null || (length !== null && Number(length) > 0)) this.#reusable = false;
+    } else if (coding !== null) this.#state = 'chunk_size';
     else if (length === null) {
       this.#state = 'until_close';
       this.#reusable = false;

@@ -74,7 +74,7 @@ const READABLE: readonly (readonly [name: string, text: string, ...expected: [nu
   ['no length: until the end', 'HTTP/1.1 200 OK\r\n\r\nall of it', 200, 'all of it', false, false],
   ['part of a length', 'HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhel', 200, 'hel', false, true],
   ['204', 'HTTP/1.1 204 No Content\r\n\r\n', 204, '', true, true],
-  ['304 with the length of what it is not', 'HTTP/1.1 304 x\r\nContent-Length: 5\r\n\r\n', 304, '', true, true],
+  ['304 with the length of what it is not', 'HTTP/1.1 304 x\r\nContent-Length: 5\r\n\r\n', 304, '', true, false],
   ['chunks', `${CHUNKED}5\r\nhello\r\n1\r\n!\r\n0\r\n\r\n`, 200, 'hello!', true, true],
   ['chunks with extensions', `${CHUNKED}5;a=b\r\nhello\r\n0;c\r\n\r\n`, 200, 'hello', true, true],
   ['chunks with zeros before their size', `${CHUNKED}0005\r\nhello\r\n000\r\n\r\n`, 200, 'hello', true, true],
@@ -172,6 +172,20 @@ describe('answers are read one way', () => {
   test('the answer to a HEAD ends with its head', () => {
     for (const text of ['HTTP/1.1 200 x\r\nContent-Length: 5\r\n\r\n', CHUNKED, 'HTTP/1.1 200 x\r\n\r\n']) {
       assert.equal(whole(text, 'head')?.complete, true);
+    }
+  });
+
+  // What is sent there all the same, a moment later, would be the next one's answer.
+  test('a connection is not used again where an answer without a body states one', () => {
+    const heads = ['', 'Content-Length: 0\r\n', 'Content-Length: 5\r\n', 'Transfer-Encoding: chunked\r\n'];
+    const reusable = [true, true, false, false];
+    for (const [question, status] of [
+      ['head', 200],
+      ['ordinary', 204],
+      ['ordinary', 304],
+    ] as const) {
+      const found = heads.map((fields) => whole(`HTTP/1.1 ${String(status)} x\r\n${fields}\r\n`, question)?.reusable);
+      assert.deepEqual(found, reusable, `${question} ${String(status)}`);
     }
   });
 
