@@ -425,6 +425,17 @@ describe('while it is written', () => {
     assert.equal(place.said[0], 'disturbed');
   });
 
+  test('the segment is removed just before the end: put back all the same', async () => {
+    using place = new TrailPlace();
+    const trail = await place.open();
+    trail.add(REFUSED, true);
+    assert.ok(await trail.durable(trail.sequence));
+    rmSync(place.last);
+    await trail.close(STOPPED);
+    const records = await place.isWhole();
+    assert.ok(records.some(({ event }) => event === 'stopped'));
+  });
+
   test('the directory is removed: the segment, the key and the lock are there again', async () => {
     using place = new TrailPlace();
     const trail = await place.open();
@@ -482,6 +493,35 @@ describe('while it is written', () => {
     assert.equal((await place.records()).find(({ event }) => event === 'chain_recovered')?.reason, 'segment_cut');
     assert.ok(!(await place.verify()).ok);
   });
+
+  for (const [name, andThen] of [
+    ['its end is cut off, and at once something is written', () => undefined],
+    ['its end is cut off, and it is removed', rmSync],
+  ] as const) {
+    test(`${name}: what follows can be read, and nothing of it is lost`, async () => {
+      using place = new TrailPlace();
+      const trail = await place.open();
+      for (let number = 0; number < 10; number += 1) trail.add(REFUSED, true);
+      assert.ok(await trail.durable(trail.sequence));
+      const before = trail.sequence;
+      const file = place.last;
+      truncateSync(file, 2000);
+      andThen(file);
+      trail.add(REFUSED, true);
+      await waitUntil(() => place.said.length > 0, 'it to be seen');
+      trail.add(REFUSED);
+      await trail.close(STOPPED);
+      assert.ok(!readFileSync(place.last).includes(0), 'a hole');
+      const read = await place.records();
+      const after = read.filter(({ seq }) => seq > before).map(({ seq }) => seq);
+      assert.deepEqual(
+        after,
+        Array.from({ length: trail.sequence - before }, (_, nth) => before + 1 + nth),
+      );
+      assert.ok(read.some(({ reason }) => reason === 'segment_cut'));
+      assert.ok(!(await place.verify()).ok);
+    });
+  }
 
   test('something has the name of the next segment already: moved away', async () => {
     using place = new TrailPlace();

@@ -159,6 +159,8 @@ export class SegmentWriter {
     if (this.#timer !== null) clearTimeout(this.#timer);
     this.#timer = null;
     this.#wake?.();
+    // Nobody looks after this.
+    this.#lookedAt = Number.NEGATIVE_INFINITY;
     this.#urgent = this.#lines.last ?? this.#urgent;
     this.#schedule();
     const hangs = await this.#outlasts(this.#running);
@@ -236,6 +238,8 @@ export class SegmentWriter {
     const batch = this.#lines.first();
     if (batch === null) return;
     const handle = await this.#handleFor(batch);
+    // Here too: somebody may have cut it since the last look.
+    await this.#goOnWhereItEnds(handle, this.#file ?? '');
     if (this.#dirty) await handle.truncate(this.#length);
     this.#dirty = true;
     const began = performance.now();
@@ -299,15 +303,21 @@ export class SegmentWriter {
     if (found?.ino !== own.ino || found.dev !== own.dev) {
       const kept = await this.#putBack(handle, file, found !== null);
       this.#notices.disturbed({ what: found === null ? 'removed' : 'replaced', file, kept });
-    } else if (own.size < this.#length) {
-      // What follows gets a line of its own.
-      if (own.size > 0) await handle.write('\n', own.size);
-      this.#length = own.size > 0 ? own.size + 1 : 0;
-      this.#notices.disturbed({ what: 'cut', file, kept: null });
     }
+    await this.#goOnWhereItEnds(this.#handle ?? handle, file);
   }
 
-  /** What is open is there, whatever its name leads to: it is written again under that. */
+  /** What is written behind an end that is not there any more would follow a hole, and be lost in its line. */
+  async #goOnWhereItEnds(handle: FileHandle, file: string): Promise<void> {
+    const { size } = await handle.stat();
+    if (size >= this.#length) return;
+    // What follows gets a line of its own.
+    if (size > 0) await handle.write('\n', size);
+    this.#length = size > 0 ? size + 1 : 0;
+    this.#notices.disturbed({ what: 'cut', file, kept: null });
+  }
+
+  /** What is open is there, whatever its name leads to: it is written again under that, as much as there is of it. */
   async #putBack(from: FileHandle, file: string, isTaken: boolean): Promise<string | null> {
     const { dir } = this.#settings;
     await mkdir(dir, { recursive: true, mode: 0o700 });
