@@ -4,6 +4,7 @@ import {
   constants,
   fstatSync,
   openSync,
+  readSync,
   write as writeFile,
   writeSync as writeFileSync,
 } from 'node:fs';
@@ -69,6 +70,7 @@ export class LineSink {
   constructor(options: SinkOptions) {
     this.#options = options;
     this.#outlet = openOutlet(options.target);
+    if ('file' in options.target) endLastLine(options.target.file);
     process.on('exit', this.#onExit);
   }
 
@@ -278,6 +280,24 @@ function openOutlet(target: SinkTarget): Outlet {
     return outletOf(fd, stats, true, true);
   } catch {
     return outletOf(target.fd, stats, false, false);
+  }
+}
+
+/** Who was killed while the disk was full has left half a line, which would take the first one of ours with it. */
+function endLastLine(file: string): void {
+  try {
+    const fd = openSync(file, constants.O_RDWR | constants.O_APPEND | constants.O_NONBLOCK);
+    try {
+      const stats = fstatSync(fd);
+      if (!stats.isFile() || stats.size === 0) return;
+      const last = Buffer.alloc(1);
+      readSync(fd, last, 0, 1, stats.size - 1);
+      if (last[0] !== 0x0a) writeFileSync(fd, '\n');
+    } finally {
+      closeSync(fd);
+    }
+  } catch {
+    // It may be written and not read, or the disk is still full: the log goes on as it can.
   }
 }
 

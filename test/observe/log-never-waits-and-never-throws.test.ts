@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { closeSync, constants, existsSync, openSync, readFileSync, readSync, renameSync } from 'node:fs';
+import { closeSync, constants, existsSync, openSync, readFileSync, readSync, renameSync, writeFileSync } from 'node:fs';
 import { describe, test } from 'node:test';
 import { createLog } from '../../src/observe/log.js';
 import { LineSink } from '../../src/observe/sink.js';
@@ -96,6 +96,23 @@ test('a reader that goes away and comes back', async () => {
   assert.equal(log.trouble, null);
   await log.close();
   fifo.leave();
+});
+
+test('half a line that a killed process left takes no other with it', async () => {
+  using directory = new TemporaryDirectory();
+  const file = directory.file('log');
+  for (const left of ['', '{"msg":"before"}\n', '{"msg":"before"}\n{"msg":"cut off']) {
+    writeFileSync(file, left);
+    const log = createLog(settings(file), redactor);
+    log.info('test', 'after');
+    await log.close();
+    const lines = readFileSync(file, 'utf8').slice(left.length).trim().split('\n');
+    assert.deepEqual(
+      lines.map((line) => parsed(line)['msg']),
+      ['after'],
+    );
+    assert.ok(readFileSync(file, 'utf8').startsWith(left));
+  }
 });
 
 test('a full disk', { skip: !existsSync('/dev/full') }, async () => {
