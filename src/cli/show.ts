@@ -8,6 +8,7 @@ import type {
   Authenticator,
   BasicAuthenticator,
   CorsSettings,
+  DeliverySettings,
   Bind,
   Holder,
   HttpListener,
@@ -109,11 +110,13 @@ class Showing {
           ? undefined
           : Object.fromEntries([...authenticators].map(([name, one]) => [name, this.#authenticator(one)])),
       roles: roles.size === 0 ? undefined : Object.fromEntries(roles),
+      acme: this.#acme(),
       upstream_exposure:
         upstreamExposure.mode === 'firewalled' ? { firewalled: upstreamExposure.why } : upstreamExposure.mode,
       state: { dir: stateDir, redis: this.#redis() },
       secret_mounts: secretMounts.length === 0 ? undefined : secretMounts,
       log: { level: log.level, file: log.file ?? undefined, format: log.format },
+      audit: this.#audit(),
       admin: admin === null ? undefined : { bind: bindText(admin) },
       drain: duration(drainMs),
       processes: this.#policy.processes,
@@ -125,6 +128,54 @@ class Showing {
     const url = this.#written?.state?.redis?.url;
     const { redis } = this.#policy;
     return url === undefined || redis === null ? undefined : { url: this.#secret(url), prefix: redis.prefix };
+  }
+
+  #acme(): Shown | undefined {
+    const written = this.#written?.acme;
+    const { acme } = this.#policy;
+    if (written === undefined || acme === null) return undefined;
+    const { ca, external_account: account } = written;
+    return {
+      directory: acme.directory,
+      terms_agreed: true,
+      email: acme.email ?? undefined,
+      challenges: acme.challenges,
+      ca: ca === undefined ? undefined : this.#resolve(ca),
+      external_account: account === undefined ? undefined : { key_id: account.key_id, key: this.#secret(account.key) },
+    };
+  }
+
+  #audit(): Shown | undefined {
+    const { audit } = this.#policy;
+    if (audit === null) return undefined;
+    return {
+      dir: audit.dir,
+      on_failure: audit.onFailure,
+      checkpoint: { records: audit.checkpointRecords, interval: duration(audit.checkpointMs) },
+      rotate: { size: formatSize(audit.segmentBytes) },
+      keep: audit.keepMs === Infinity ? 'forever' : `${String(audit.keepMs / 86_400_000)}d`,
+      min_free: formatSize(audit.minFreeBytes),
+      deliver: this.#delivery(audit.deliver),
+    };
+  }
+
+  #delivery(settings: DeliverySettings | null): Shown | undefined {
+    const written = this.#written?.audit?.deliver;
+    if (settings === null || written === undefined) return undefined;
+    const { token: shown, client_certificate: pair, ca } = written;
+    return {
+      url: settings.url,
+      token: shown === undefined ? undefined : this.#secret(shown),
+      client_certificate:
+        pair === undefined ? undefined : { cert: this.#resolve(pair.cert), key: this.#resolve(pair.key) },
+      ca: ca === undefined ? undefined : this.#resolve(ca),
+      batch: {
+        records: settings.batchRecords,
+        bytes: formatSize(settings.batchBytes),
+        interval: duration(settings.batchMs),
+      },
+      wait: settings.wait ? true : undefined,
+    };
   }
 
   #resolve(file: string): string {
@@ -208,6 +259,7 @@ class Showing {
       authenticate: access.kind === 'require' ? authenticate(route) : undefined,
       upstream: route.upstream === null ? undefined : upstreamText(route.upstream),
       upstream_auth: this.#upstreamAuth(written?.upstream_auth ?? listener?.upstream_auth),
+      audit: route.audit ?? undefined,
       encoded_slash: route.encodedSlash ? 'allow' : undefined,
       limits: written?.limits === undefined ? undefined : shownLimits(written.limits, duration),
       streams: written?.streams?.max === undefined ? undefined : { max: duration(written.streams.max) },

@@ -162,7 +162,12 @@ export class Workforce implements Crew {
       await this.#tell(hands, (hand) => hand.link.ask('abandon', null, PATIENCE_MS));
       end();
     };
-    const answers = await this.#tell(hands, (hand) => hand.link.ask('prepare', reading, POLICY_PATIENCE_MS));
+    const answers = await this.#tell(hands, (hand) => hand.link.ask('prepare', reading, POLICY_PATIENCE_MS)).catch(
+      (error: unknown) => {
+        end();
+        throw error;
+      },
+    );
     for (const taken of answers) {
       if (taken === null || taken.ok) continue;
       await abandon();
@@ -489,7 +494,9 @@ class Hand {
       },
     });
     this.#gone = new Promise((resolve) => {
-      this.#child.once('error', () => {
+      this.#child.on('error', () => {
+        // Or it could not be ended just now: of its end `close` tells.
+        if (this.served) return;
         died('could not be begun');
         resolve();
       });

@@ -197,6 +197,55 @@ test('neither secrets nor whole hashes are in it', async (t) => {
   }
 });
 
+test('the authority of certificates, the audit trail and its collector are shown too', async (t) => {
+  const folder = new TemporaryDirectory(t);
+  const token = writeFileIn(folder, 'collector.token', 'collector-secret-value-1234567890');
+  const key = writeFileIn(folder, 'account.key', Buffer.from('account-secret-value-1234567890').toString('base64url'));
+  const file = writePolicy(
+    folder,
+    `version: 1
+acme:
+  directory: https://acme.example.com/directory
+  terms_agreed: true
+  external_account: { key_id: id-1, key: { file: account.key } }
+listeners:
+  main:
+    bind: 127.0.0.1:8443
+    hosts: [queen.example.com]
+    tls: { acme: true }
+    upstream: http://127.0.0.1:17833
+    routes: [{ name: all, path: /models, public: true, audit: model_access }]
+audit: { keep: forever, rotate: { size: 1MiB }, deliver: { url: "https://collector.example.com/audit", token: { file: collector.token } } }
+state: { dir: state }
+`,
+  );
+  const { code, stdout, stderr } = await perform('show', file);
+  assert.equal(code, 0, stderr);
+  const shown = parse(stdout) as Record<string, unknown>;
+  assert.deepEqual(shown['acme'], {
+    directory: 'https://acme.example.com/directory',
+    terms_agreed: true,
+    challenges: ['tls-alpn-01'],
+    external_account: { key_id: 'id-1', key: { file: key } },
+  });
+  assert.deepEqual(shown['audit'], {
+    dir: folder.file('state/audit/log'),
+    on_failure: 'deny',
+    checkpoint: { records: 1000, interval: '60s' },
+    rotate: { size: '1MiB' },
+    keep: 'forever',
+    min_free: '64MiB',
+    deliver: {
+      url: 'https://collector.example.com/audit',
+      token: { file: token },
+      batch: { records: 500, bytes: '1MiB', interval: '1s' },
+    },
+  });
+  assert.match(stdout, /audit: model_access/);
+  assert.ok(!stdout.includes('secret-value'));
+  assert.ok(!stdout.includes(Buffer.from('account-secret').toString('base64url').slice(0, 12)));
+});
+
 test('--json holds what the YAML holds, and both are the same every time', async (t) => {
   const folder = new TemporaryDirectory(t);
   const file = await setUp(folder);
