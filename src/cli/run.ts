@@ -1,5 +1,7 @@
 import { type Command, InvalidArgumentError } from 'commander';
-import { AddressError, App, type ReloadWatcher } from '../app.js';
+import { App } from '../app.js';
+import { AddressError } from '../server/address-error.js';
+import type { ReloadWatcher } from '../server/reloads.js';
 import { type Demo, startDemo } from '../demo/demo.js';
 import { type Log, createLog } from '../observe/log.js';
 import { Redactor, constant } from '../observe/redact.js';

@@ -1,15 +1,7 @@
 import { constants as cryptoConstants } from 'node:crypto';
-import { once } from 'node:events';
-import type { ServerHttp2Session } from 'node:http2';
-import { type AddressInfo, type Server, type Socket, createServer } from 'node:net';
+import type { AddressInfo, Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
-import {
-  type SecureContext,
-  type SecureContextOptions,
-  type TLSSocket,
-  type TlsOptions,
-  createServer as createTlsServer,
-} from 'node:tls';
+import { type SecureContext, type TLSSocket, type TlsOptions, createServer as createTlsServer } from 'node:tls';
 import { ACME_TLS_PROTOCOL } from '../acme/pending-challenges.js';
 import type { DenialReason } from '../denial.js';
 import { peerAllowed } from '../gate/admit.js';
@@ -17,50 +9,20 @@ import { formatAddress, parsePeerAddress } from '../net/address.js';
 import type { ProxiedConnection } from '../net/proxy-protocol.js';
 import { isVouchedFor } from '../identity/mtls.js';
 import { authorityDigest } from '../policy/client-authority.js';
-import type { Bind, HttpListener, Listener, RedirectListener, TcpListener } from '../policy/policy.js';
+import type { HttpListener, Listener, TcpListener } from '../policy/policy.js';
 import type { Challenged, SniContexts } from './certificate.js';
-import { clientCertificateOptions, readClientCertificate } from './client-certificate.js';
+import { readClientCertificate } from './client-certificate.js';
 import type { Caller, ClientCertificate } from '../identity/caller.js';
+import type { ConnectionEvents, Refused } from './connection-events.js';
 import { ConnectionsPerAddress } from './connections-per-address.js';
+import { openFronts } from './fronts.js';
 import type { Surroundings } from './handle.js';
-import { type Http1Hooks, http1Server } from './http1.js';
+import type { Http1Hooks } from './http1.js';
 import type { InheritedSockets } from './inherited-sockets.js';
-import { http2Server } from './http2.js';
 import { ProxyHeaders } from './proxy-headers.js';
-import { redirectServer } from './redirect.js';
-import { listenAt } from './socket-file.js';
+import { type Speaker, speakHttp, speakRedirect } from './speaker.js';
 import { speakTcp } from './tcp.js';
 import type { HttpTerms, Terms } from './terms.js';
-
-/** Who was refused, as far as it is known. */
-export interface Refused {
-  /** Canonical form; after trusted proxies. */
-  readonly client: string;
-  /** Null: nobody proved to be anybody. */
-  readonly identity: string | null;
-}
-
-/** What happens to connections before there is a request; counted and logged by whoever listens to this. */
-export interface ConnectionEvents {
-  opened(listener: string): void;
-  closed(listener: string): void;
-  /** A connection was refused, before a request of it was read or a byte of it passed on. */
-  refused(listener: string, reason: DenialReason, peer: string | null, who?: Refused): void;
-  /** Bytes of a client, and to it, that a tcp listener passed on. */
-  passed(listener: string, bytesIn: number, bytesOut: number): void;
-  tlsFailed(listener: string, peer: string | null, code: string): void;
-  /** A client certificate that OpenSSL does not accept, and its code for why. The connection goes on without it. */
-  certificateRefused(listener: string, peer: string | null, code: string): void;
-  unreadable(
-    listener: string,
-    peer: Caller | null,
-    scheme: 'http' | 'https',
-    reason: DenialReason,
-    requestId: string,
-    /** Answers, when what is to be recorded of it is. */
-    send: () => void,
-  ): void;
-}
 
 export interface OpenListener {
   /** As the policy in force has it. */
@@ -87,19 +49,11 @@ export interface OpenListener {
 }
 
 /** TLS 1.2 at least, no renegotiation (CVE-2011-1473); Node has no 0-RTT for servers. */
-export const TLS_OPTIONS: Readonly<TlsOptions> = Object.freeze({
+const TLS_OPTIONS: Readonly<TlsOptions> = Object.freeze({
   minVersion: 'TLSv1.2',
   honorCipherOrder: true,
   secureOptions: cryptoConstants.SSL_OP_NO_RENEGOTIATION,
 });
-
-/** What every TLS context of a listener needs besides its certificate. */
-export function contextOptions(listener: HttpListener | TcpListener): SecureContextOptions {
-  const { clientCertificates } = listener;
-  return clientCertificates === null
-    ? {}
-    : clientCertificateOptions(clientCertificates, cryptoConstants.SSL_OP_NO_RENEGOTIATION);
-}
 
 /** Opens one listener of the policy, on all of its ports. Rejects with the system's error when one can't be had. */
 export async function openListener(
@@ -208,77 +162,6 @@ export function feedListener(
       entrances.destroy();
       close();
     },
-  };
-}
-
-/** The sockets that a listener accepts connections on. */
-export interface Fronts {
-  /** Of the first port. */
-  readonly address: AddressInfo;
-  /** Connections are accepted, on all ports. */
-  readonly listening: boolean;
-  /** Resolves when no more is accepted, and the last connection that was accepted here is gone. */
-  readonly ended: Promise<void>;
-  /** Accepts as many as that listener may have. */
-  limit(listener: Listener): void;
-  /** Accepts nothing more. */
-  close(): void;
-}
-
-/**
- * @param inherited where its sockets come from, if the listener is to open none of its own
- * @param connected told of each connection, and of which of the ports it came to, from 0
- * @param dropped told of a connection that the system has dropped, since there were too many
- * @param passedOn connections are not read from here, but given to another process
- */
-export async function openFronts(
-  listener: Listener,
-  inherited: InheritedSockets | null,
-  connected: (socket: Socket, nth: number) => void,
-  dropped: (peer: string | null) => void,
-  passedOn = false,
-): Promise<Fronts> {
-  const fronts: Server[] = [];
-  const close = (): void => {
-    for (const front of fronts) front.close();
-  };
-  const { bind } = listener;
-  const { host, port, path } = bind;
-  const count = listener.type === 'tcp' ? listener.lastPort - port + 1 : 1;
-  for (let nth = 0; nth < count; nth += 1) {
-    const front = createServer({
-      allowHalfOpen: true,
-      noDelay: true,
-      keepAlive: true,
-      keepAliveInitialDelay: 60_000,
-      pauseOnConnect: passedOn,
-    });
-    if (!passedOn) front.maxConnections = listener.limits.connections;
-    front.on('drop', (data) => {
-      dropped(data?.remoteAddress ?? null);
-    });
-    front.on('connection', (socket: Socket) => {
-      connected(socket, nth);
-    });
-    try {
-      if (path !== undefined) await listenAt(front, path);
-      else await listen(front, bind.socket === null ? { host, port: port + nth } : claimed(inherited, bind, nth));
-    } catch (error) {
-      close();
-      throw error;
-    }
-    fronts.push(front);
-  }
-  return {
-    address: path === undefined ? (fronts[0]?.address() as AddressInfo) : { address: path, port: 0, family: 'unix' },
-    get listening() {
-      return fronts.every((front) => front.listening);
-    },
-    ended: Promise.all(fronts.map((front) => once(front, 'close'))).then(() => undefined),
-    limit: ({ limits }) => {
-      if (!passedOn) for (const front of fronts) front.maxConnections = limits.connections;
-    },
-    close,
   };
 }
 
@@ -631,121 +514,6 @@ function certificateOf(socket: TLSSocket, listener: Listener, events: Connection
   return shown.certificate;
 }
 
-/** What takes connections over once they are let in (and their TLS is up). */
-interface Speaker {
-  /** @param nth of the listener's ports, from 0 */
-  accept(socket: Socket, peer: Caller, nth: number): void;
-  drain(): void;
-  /** Has had its last connection: ends its timers with those that it has. */
-  retire(ended: () => void): void;
-  /**
-   * Another policy is in force. Connections whose certificates were judged by authorities of before are let go of, at once
-   * or after their answer: they may come again, and be judged by these.
-   */
-  termsChanged(): void;
-  /** Ends its timers. */
-  stop(): void;
-}
-
-function speakHttp(terms: HttpTerms, scheme: 'http' | 'https', hooks: Http1Hooks): Speaker {
-  const sessions = new Set<ServerHttp2Session>();
-  const plain = new Set<Socket>();
-  const outdated = new WeakMap<ServerHttp2Session, () => boolean>();
-  let arriving: Caller | null = null;
-  let retired: (() => void) | null = null;
-  const http1 = http1Server(terms, scheme, hooks);
-  const checkLast = (): void => {
-    if (retired === null || sessions.size > 0 || plain.size > 0) return;
-    http1.server.close();
-    retired();
-    retired = null;
-  };
-  const http2 = http2Server(terms, {
-    sessionOpened: (session) => {
-      sessions.add(session);
-      const caller = arriving;
-      if (caller !== null) outdated.set(session, () => terms.outdated(caller));
-      session.once('close', () => {
-        sessions.delete(session);
-        checkLast();
-      });
-    },
-  });
-  return {
-    accept: (socket, peer) => {
-      if ('alpnProtocol' in socket && socket.alpnProtocol === 'h2') {
-        // A connection of many streams has no use for a half-close; left half open, it would outlive its client.
-        socket.allowHalfOpen = false;
-        arriving = peer;
-        http2.accept(socket, peer);
-        arriving = null;
-        return;
-      }
-      plain.add(socket);
-      socket.once('close', () => {
-        plain.delete(socket);
-        checkLast();
-      });
-      http1.server.emit('connection', socket);
-    },
-    drain: () => {
-      // GOAWAY: streams in flight end, new ones go elsewhere (RFC 9113 §6.8).
-      for (const session of sessions) session.close();
-      for (const socket of plain) if (!http1.busy(socket)) socket.destroy();
-      http1.server.close();
-    },
-    retire: (ended) => {
-      retired = ended;
-      checkLast();
-    },
-    termsChanged: () => {
-      for (const session of sessions) if (outdated.get(session)?.() === true) session.close();
-      for (const socket of plain) {
-        const caller = hooks.peerOf(socket);
-        if (caller !== null && terms.outdated(caller) && !http1.busy(socket)) socket.destroy();
-      }
-    },
-    stop: () => {
-      for (const session of sessions) session.destroy();
-      http1.server.close();
-    },
-  };
-}
-
-function speakRedirect(listener: RedirectListener, around: Surroundings, hooks: Http1Hooks): Speaker {
-  const server = redirectServer(listener, around, hooks);
-  const open = new Set<Socket>();
-  let retired: (() => void) | null = null;
-  const checkLast = (): void => {
-    if (retired === null || open.size > 0) return;
-    server.close();
-    retired();
-    retired = null;
-  };
-  return {
-    accept: (socket) => {
-      open.add(socket);
-      socket.once('close', () => {
-        open.delete(socket);
-        checkLast();
-      });
-      server.emit('connection', socket);
-    },
-    retire: (ended) => {
-      retired = ended;
-      checkLast();
-    },
-    termsChanged: () => undefined,
-    drain: () => {
-      for (const socket of open) socket.destroySoon();
-      server.close();
-    },
-    stop: () => {
-      server.close();
-    },
-  };
-}
-
 const HTTP_PROTOCOLS = ['h2', 'http/1.1'];
 
 /** Connections on which an authority looks whether a name is ours, with what it is shown. */
@@ -792,31 +560,4 @@ function secureServer(
     socket.destroy();
   });
   return server;
-}
-
-/** The policy was refused where a socket that it names was not handed over. */
-function claimed(inherited: InheritedSockets | null, bind: Bind, nth: number): Socket {
-  if (inherited === null) throw new TypeError('a listener was to take a socket, and there are none');
-  return inherited.claim(bind, nth);
-}
-
-/** Connections that wait to be accepted, as nginx has it. */
-const BACKLOG = 511;
-
-/** Of sockets that systemd opened: as many as the system allows (net.core.somaxconn), as is systemd's own default. */
-const LARGEST_BACKLOG = 2 ** 31 - 1;
-
-/** @param at an address of ours, or a socket that is there already */
-function listen(server: Server, at: { readonly host: string; readonly port: number } | Socket): Promise<void> {
-  return new Promise((resolve, reject) => {
-    server.once('error', reject);
-    const listening = (): void => {
-      server.off('error', reject);
-      // EMFILE and the like while accepting: the connection is lost, the listener is not.
-      server.on('error', () => undefined);
-      resolve();
-    };
-    if ('host' in at) server.listen({ ...at, backlog: BACKLOG }, listening);
-    else server.listen(at, LARGEST_BACKLOG, listening);
-  });
 }

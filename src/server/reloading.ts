@@ -11,6 +11,7 @@ import type {
   Position,
 } from '../policy/policy.js';
 import { digestOfCredentials } from './audit.js';
+import { hostPort } from './listener-url.js';
 import type { PolicyReading } from './together.js';
 import { sha256Hex } from '../secret/digest.js';
 import type { FilesRead } from '../secret/files.js';
@@ -120,8 +121,7 @@ export function digestOfPairs(pairs: readonly CertificatePair[]): string {
 }
 
 function at({ host, port, path }: Bind): string {
-  if (path !== undefined) return `unix:${path}`;
-  return `${host.includes(':') ? `[${host}]` : host}:${String(port)}`;
+  return path === undefined ? hostPort(host, port) : `unix:${path}`;
 }
 
 /** A line for each thing that an operator would look for; what the rules say in detail is in the policy. */
@@ -198,37 +198,6 @@ function difference(before: ReadonlySet<string>, after: ReadonlySet<string>): st
     ),
   ];
   return words.length === 0 ? [] : [words.join(' ')];
-}
-
-/** One at a time; who asks while one is underway gets one that begins afterwards, together with all others who do. */
-export class OneAtATime<T> {
-  readonly #work: () => Promise<T>;
-  #underway: Promise<T> | null = null;
-  #next: Promise<T> | null = null;
-
-  constructor(work: () => Promise<T>) {
-    this.#work = work;
-  }
-
-  ask(): Promise<T> {
-    // Asked first: when one has ended, the next begins a moment later.
-    if (this.#next !== null) return this.#next;
-    if (this.#underway === null) return this.#begin();
-    this.#next = this.#underway.then(
-      () => this.#begin(),
-      () => this.#begin(),
-    );
-    return this.#next;
-  }
-
-  #begin(): Promise<T> {
-    this.#next = null;
-    const done = this.#work().finally(() => {
-      if (this.#underway === done) this.#underway = null;
-    });
-    this.#underway = done;
-    return done;
-  }
 }
 
 /** What everybody should see again at each start and each reload. */

@@ -8,8 +8,8 @@ import { parsePeerAddress } from '../net/address.js';
 import { type ProxiedConnection, proxyHeader } from '../net/proxy-protocol.js';
 import type { TcpListener } from '../policy/policy.js';
 import { TcpTunnel, abort } from '../proxy/tcp-tunnel.js';
+import type { ConnectionEvents } from './connection-events.js';
 import type { Surroundings } from './handle.js';
-import type { ConnectionEvents } from './listener.js';
 import type { Terms } from './terms.js';
 
 type Around = Pick<Surroundings, 'sink' | 'clock' | 'witness' | 'broke' | 'draining'>;

@@ -1,7 +1,8 @@
 /** How processes work together: the owner has what there is once, and workers serve what it accepts. */
 import type { CountsFailures } from './slow-denials.js';
 import type { InheritedSockets } from './inherited-sockets.js';
-import type { ConnectionEvents, FedListener, OpenListener, feedListener } from './listener.js';
+import type { ConnectionEvents } from './connection-events.js';
+import type { FedListener, OpenListener, feedListener } from './listener.js';
 import type { Audit } from './audit.js';
 import type { Limiter } from '../gate/limit.js';
 import type { Owners } from '../gate/owners.js';

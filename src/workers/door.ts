@@ -2,9 +2,11 @@ import type { AddressInfo, Socket } from 'node:net';
 import { peerAllowed } from '../gate/admit.js';
 import { formatAddress, parsePeerAddress } from '../net/address.js';
 import type { Listener } from '../policy/policy.js';
+import type { ConnectionEvents } from '../server/connection-events.js';
 import { ConnectionsPerAddress } from '../server/connections-per-address.js';
+import { type Fronts, openFronts } from '../server/fronts.js';
 import type { InheritedSockets } from '../server/inherited-sockets.js';
-import { type ConnectionEvents, type Fronts, type OpenListener, openFronts } from '../server/listener.js';
+import type { OpenListener } from '../server/listener.js';
 import { doorOf } from './protocol.js';
 
 /** What a connection has here until it is over. */

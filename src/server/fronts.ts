@@ -1,0 +1,103 @@
+import { once } from 'node:events';
+import { type AddressInfo, type Server, type Socket, createServer } from 'node:net';
+import type { Bind, Listener } from '../policy/policy.js';
+import type { InheritedSockets } from './inherited-sockets.js';
+import { listenAt } from './socket-file.js';
+
+/** The sockets that a listener accepts connections on. */
+export interface Fronts {
+  /** Of the first port. */
+  readonly address: AddressInfo;
+  /** Connections are accepted, on all ports. */
+  readonly listening: boolean;
+  /** Resolves when no more is accepted, and the last connection that was accepted here is gone. */
+  readonly ended: Promise<void>;
+  /** Accepts as many as that listener may have. */
+  limit(listener: Listener): void;
+  /** Accepts nothing more. */
+  close(): void;
+}
+
+/**
+ * @param inherited where its sockets come from, if the listener is to open none of its own
+ * @param connected told of each connection, and of which of the ports it came to, from 0
+ * @param dropped told of a connection that the system has dropped, since there were too many
+ * @param passedOn connections are not read from here, but given to another process
+ */
+export async function openFronts(
+  listener: Listener,
+  inherited: InheritedSockets | null,
+  connected: (socket: Socket, nth: number) => void,
+  dropped: (peer: string | null) => void,
+  passedOn = false,
+): Promise<Fronts> {
+  const fronts: Server[] = [];
+  const close = (): void => {
+    for (const front of fronts) front.close();
+  };
+  const { bind } = listener;
+  const { host, port, path } = bind;
+  const count = listener.type === 'tcp' ? listener.lastPort - port + 1 : 1;
+  for (let nth = 0; nth < count; nth += 1) {
+    const front = createServer({
+      allowHalfOpen: true,
+      noDelay: true,
+      keepAlive: true,
+      keepAliveInitialDelay: 60_000,
+      pauseOnConnect: passedOn,
+    });
+    if (!passedOn) front.maxConnections = listener.limits.connections;
+    front.on('drop', (data) => {
+      dropped(data?.remoteAddress ?? null);
+    });
+    front.on('connection', (socket: Socket) => {
+      connected(socket, nth);
+    });
+    try {
+      if (path !== undefined) await listenAt(front, path);
+      else await listen(front, bind.socket === null ? { host, port: port + nth } : claimed(inherited, bind, nth));
+    } catch (error) {
+      close();
+      throw error;
+    }
+    fronts.push(front);
+  }
+  return {
+    address: path === undefined ? (fronts[0]?.address() as AddressInfo) : { address: path, port: 0, family: 'unix' },
+    get listening() {
+      return fronts.every((front) => front.listening);
+    },
+    ended: Promise.all(fronts.map((front) => once(front, 'close'))).then(() => undefined),
+    limit: ({ limits }) => {
+      if (!passedOn) for (const front of fronts) front.maxConnections = limits.connections;
+    },
+    close,
+  };
+}
+
+/** The policy was refused where a socket that it names was not handed over. */
+function claimed(inherited: InheritedSockets | null, bind: Bind, nth: number): Socket {
+  if (inherited === null) throw new TypeError('a listener was to take a socket, and there are none');
+  return inherited.claim(bind, nth);
+}
+
+/** Connections that wait to be accepted, as nginx has it. */
+const BACKLOG = 511;
+
+/** Of sockets that systemd opened: as many as the system allows (net.core.somaxconn), as is systemd's own default. */
+const LARGEST_BACKLOG = 2 ** 31 - 1;
+
+/** @param at an address of ours, or a socket that is there already */
+function listen(server: Server, at: { readonly host: string; readonly port: number } | Socket): Promise<void> {
+  return new Promise((resolve, reject) => {
+    server.once('error', reject);
+    const listening = (): void => {
+      server.off('error', reject);
+      // EMFILE and the like while accepting: the connection is lost, the listener is not.
+      server.on('error', () => undefined);
+      resolve();
+    };
+    if ('host' in at) server.listen({ ...at, backlog: BACKLOG }, listening);
+    else server.listen(at, LARGEST_BACKLOG, listening);
+  });
+}
