@@ -226,18 +226,26 @@ describe('who changes the segments while they are written', () => {
     assertWholeChain(collector.taken);
   });
 
-  test('cuts it: what is written since is delivered, and what is gone is said', async () => {
-    await using collector = await TestCollector.start();
-    using directory = new TemporaryDirectory();
-    await using delivered = await DeliveredTrail.open(directory, await deliverySettings(collector.url));
-    await collector.untilHas(delivered.add(100));
-    const [name = ''] = segmentsOf(directory);
-    truncateSync(`${logOf(directory)}/${name}`, 10_000);
-    const last = delivered.add(100);
-    await collector.untilHas(last);
-    await delivered.close();
-    // The collector has what the disk has not.
-    assertWholeChain(collector.records.values());
-    assert.deepEqual(delivered.undeliverable, []);
-  });
+  // What is written since reaches beyond the place up to which was read, or not as far; that is in a line then, or at one's end.
+  for (const [where, lengthOf] of [
+    ['in a line', () => 10_000],
+    ['near its end', (text: string) => text.length - 100],
+    ['at the end of a line', (text: string) => text.indexOf('\n', 20_000) + 1],
+    ['to nothing', () => 0],
+  ] satisfies [string, (text: string) => number][]) {
+    test(`cuts it ${where}: what is written since is delivered, and what is gone is said`, async () => {
+      await using collector = await TestCollector.start();
+      using directory = new TemporaryDirectory();
+      await using delivered = await DeliveredTrail.open(directory, await deliverySettings(collector.url));
+      await collector.untilHas(delivered.add(100));
+      const file = `${logOf(directory)}/${segmentsOf(directory)[0] ?? ''}`;
+      truncateSync(file, lengthOf(readFileSync(file, 'latin1')));
+      await collector.untilHas(delivered.add(100));
+      await collector.untilHas(delivered.add(1));
+      await delivered.close();
+      // The collector has what the disk has not.
+      assertWholeChain(collector.records.values());
+      assert.deepEqual(delivered.undeliverable, []);
+    });
+  }
 });

@@ -52,7 +52,8 @@ const LINE_END = 0x0a;
  */
 export class Undelivered {
   readonly #dir: string;
-  readonly #buffer = Buffer.allocUnsafe(CHUNK);
+  /** A byte more, for the one before. */
+  readonly #buffer = Buffer.allocUnsafe(1 + CHUNK);
   #handle: FileHandle | null = null;
   #segment: SegmentName | null = null;
   #offset = 0;
@@ -62,6 +63,8 @@ export class Undelivered {
   #skipping = false;
   /** The segment is read from its beginning again, up to the record that comes next. */
   #searching = false;
+  /** The record that was looked for in that way last. */
+  #searched = 0;
 
   constructor(dir: string) {
     this.#dir = dir;
@@ -152,22 +155,32 @@ export class Undelivered {
       if (lines.length > 0 && room < LONGEST_RECORD) break;
       const handle = await this.#open();
       const piece = handle === null ? null : await this.#piece(handle, Math.min(CHUNK, Math.max(room, LONGEST_RECORD)));
-      if (piece === null || !this.#take(piece, through, limits.records, lines, gaps)) {
+      const found = piece === null ? 'none' : this.#take(piece, through, limits.records, lines, gaps);
+      if (found !== 'taken') {
         if (!on) break;
+        if (found === 'cut') {
+          this.#search();
+          continue;
+        }
         if (await this.#isReplaced()) continue;
         if (await this.#advance(gaps, hasSearched)) hasSearched = false;
         else if (hasSearched) break;
         else {
           // Somebody cut the segment, and what was written since stands before the place where we are.
           hasSearched = true;
-          this.#searching = true;
-          this.#skipping = false;
-          this.#offset = 0;
+          this.#search();
         }
       }
       room = limits.bytes - lines.reduce((sum, { bytes }) => sum + bytes.length, 0);
     }
     return { lines, gaps };
+  }
+
+  #search(): void {
+    this.#searching = true;
+    this.#searched = this.#next;
+    this.#skipping = false;
+    this.#offset = 0;
   }
 
   /** Nothing was written there, so there is nothing that closing could fail to keep. */
@@ -192,28 +205,36 @@ export class Undelivered {
     return this.#handle;
   }
 
+  /** From the byte before the place where we are. */
   async #piece(handle: FileHandle, length: number): Promise<Buffer> {
+    const before = Math.min(1, this.#offset);
     try {
-      const { bytesRead } = await handle.read(this.#buffer, 0, length, this.#offset);
+      const { bytesRead } = await handle.read(this.#buffer, 0, before + length, this.#offset - before);
       return this.#buffer.subarray(0, bytesRead);
     } catch (error) {
       throw new StateError(`a segment in ${this.#dir} cannot be read: ${why(error)}`);
     }
   }
 
-  /** Takes the whole lines of a piece. False: there is none, and the file goes no further. */
-  #take(piece: Buffer, through: number, most: number, lines: Line[], gaps: Gap[]): boolean {
+  /**
+   * Takes the whole lines of a piece. `none`: the file goes no further. `cut`: somebody cut it, and what was written
+   * since reaches beyond the place where we are, or a record is missing that may stand before it.
+   */
+  #take(piece: Buffer, through: number, most: number, lines: Line[], gaps: Gap[]): 'taken' | 'none' | 'cut' {
     const segment = this.#segment;
-    if (segment === null || piece.length === 0) return false;
-    let start = 0;
+    const first = Math.min(1, this.#offset);
+    if (segment === null || piece.length <= first) return 'none';
+    if (first === 1 && !this.#skipping && piece[0] !== LINE_END) return 'cut';
+    let start = first;
     while (this.#next <= through && lines.length < most) {
       const end = piece.indexOf(LINE_END, start);
       if (end === -1) break;
       const line = piece.subarray(start, end + 1);
+      const offset = this.#offset - first + end + 1;
       start = end + 1;
-      const offset = this.#offset + start;
       if (this.#searching && !this.#skipping) {
-        if (writtenIn(line) < this.#next) continue;
+        // What a cut has left of a line is no number either.
+        if (!(writtenIn(line) >= this.#next)) continue;
         this.#searching = false;
       }
       if (this.#skipping || line.length > LONGEST_RECORD) {
@@ -223,17 +244,18 @@ export class Undelivered {
         continue;
       }
       const seq = this.#numberOf(line, through);
+      if (seq > this.#next && this.#searched !== this.#next) return 'cut';
       if (seq > this.#next) gaps.push({ from: this.#next, through: seq - 1, reason: 'removed' });
       lines.push({ seq, bytes: Buffer.from(line), after: { segment: segment.file, offset } });
       this.#next = seq + 1;
     }
     // Longer than any record, and no end of it in sight.
-    if (start === 0 && piece.length >= LONGEST_RECORD) {
+    if (start === first && piece.length - first >= LONGEST_RECORD) {
       this.#skipping = true;
       start = piece.length;
     }
-    this.#offset += start;
-    return start > 0;
+    this.#offset += start - first;
+    return start > first ? 'taken' : 'none';
   }
 
   /** What it says itself, unless that cannot be: then what stands at its place. */
