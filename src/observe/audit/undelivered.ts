@@ -156,12 +156,12 @@ export class Undelivered {
       const handle = await this.#open();
       const piece = handle === null ? null : await this.#piece(handle, Math.min(CHUNK, Math.max(room, LONGEST_RECORD)));
       const found = piece === null ? 'none' : this.#take(piece, through, limits.records, lines, gaps);
-      if (found !== 'taken') {
+      if (found === 'cut') {
+        this.#search();
+        continue;
+      }
+      if (found === 'none') {
         if (!on) break;
-        if (found === 'cut') {
-          this.#search();
-          continue;
-        }
         if (await this.#isReplaced()) continue;
         if (await this.#advance(gaps, hasSearched)) hasSearched = false;
         else if (hasSearched) break;
