@@ -92,6 +92,22 @@ describe('a delivery goes on where it was left', () => {
     }
   });
 
+  test('also where a record before it is missing', async () => {
+    await using collector = await TestCollector.start();
+    using directory = new TemporaryDirectory();
+    await leftBehind(directory, collector);
+    const cursor = cursorOf(directory);
+    const file = `${logOf(directory)}/${cursor.at.segment}`;
+    const lines = readFileSync(file, 'utf8').split('\n');
+    writeFileSync(file, lines.toSpliced(0, 1).join('\n'), { mode: 0o600 });
+    const before = collector.taken.length;
+    await using again = await DeliveredTrail.open(directory, await deliverySettings(collector.url), SMALL);
+    await collector.until(() => collector.taken[before] ?? null, 'a record');
+    await waitUntil(() => again.delivery.behind === 0, 'the rest');
+    assert.equal(numberOf(collector.taken[before] ?? ''), cursor.seq + 1);
+    assert.deepEqual(again.again, []);
+  });
+
   const LOST: readonly (readonly [name: string, why: string[], change: (cursor: Cursor) => string | null])[] = [
     ['there is none', [], () => null],
     ['it is no JSON', ['cursor_unreadable'], () => '{"chain":'],
