@@ -143,7 +143,7 @@ function isBy({ fingerprint256, publicKey }: X509Certificate, { list, signers }:
 export interface AuthorityProblem {
   readonly severity: 'error' | 'warning';
   readonly of: 'ca' | 'crl';
-  readonly kind: 'wrong' | 'date';
+  readonly kind: 'wrong' | 'date' | 'rootless';
   readonly problem: string;
   readonly hint?: string;
 }
@@ -188,6 +188,18 @@ export function judgeClientAuthority(
   const partialChain = authorities.some(
     (one) => !authorities.some((other) => one.certificate.checkIssued(other.certificate)),
   );
+  // Node gives OpenSSL the word for that only in contexts that are picked by name (decision 13).
+  if (partialChain && crl === null && vouchesFor === 'clients') {
+    problems.push({
+      severity: 'warning',
+      of: 'ca',
+      kind: 'rootless',
+      problem:
+        'the root of an authority in it is missing; a client that names no host in its handshake, as one does that connects to an ' +
+        'address, is refused with 401',
+      hint: 'add the root',
+    });
+  }
   if (crl !== null) {
     checkLists(lists, authorities, now, wrong, late);
     if (partialChain) {

@@ -107,6 +107,7 @@ export const ISSUES = Object.freeze({
   user_without_grants: 'policy',
   certificate_expired: 'policy',
   redis_unencrypted: 'policy',
+  authority_without_root: 'policy',
   revocation_list_stale: 'policy',
   gateway_unknown: 'policy',
   url_hosts_open: 'policy',

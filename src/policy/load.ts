@@ -459,10 +459,13 @@ class Gathering {
     for (const { severity, of, kind, problem, hint } of verdict.problems) {
       const at = node.get(of);
       if (at === null) continue;
-      const wrong = of === 'ca' ? 'bad_certificate' : 'bad_revocation_list';
-      const late = of === 'ca' ? 'certificate_expired' : 'revocation_list_stale';
+      const code = {
+        wrong: of === 'ca' ? 'bad_certificate' : 'bad_revocation_list',
+        date: of === 'ca' ? 'certificate_expired' : 'revocation_list_stale',
+        rootless: 'authority_without_root',
+      } as const;
       const message = `the file ${show(this.#called(files[of]))}: ${problem}`;
-      const issue = issueAt(kind === 'wrong' ? wrong : late, at, 'value', message, hint, severity);
+      const issue = issueAt(code[kind], at, 'value', message, hint, severity);
       (severity === 'error' ? this.errors : this.warnings).push(issue);
     }
     if (verdict.authority === null) return null;

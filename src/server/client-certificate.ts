@@ -3,9 +3,8 @@
  * a certificate is good is OpenSSL's word alone (its chain, its dates, its purpose, the revocation lists); whose it is
  * says the policy.
  */
-import { createHash, constants as cryptoConstants } from 'node:crypto';
-import type { X509Certificate } from 'node:crypto';
-import type { SecureContextOptions, TLSSocket } from 'node:tls';
+import { createHash, constants as cryptoConstants, X509Certificate } from 'node:crypto';
+import type { PeerCertificate, SecureContextOptions, TLSSocket } from 'node:tls';
 import type { ClientCertificate, ShownChain } from '../identity/caller.js';
 import { canonicalCommonName, canonicalDns, canonicalEmail, canonicalUri } from '../policy/certificate-name.js';
 import { type ClientAuthority, authorities, authorityDigest, chainOf } from '../policy/client-authority.js';
@@ -48,16 +47,20 @@ const MOST_SENT = 16;
 /**
  * Reads what the client showed, once its handshake is done. Never throws: what cannot be read is not verified.
  *
+ * Not by `getPeerX509Certificate`, which takes the certificates above the client's own out of OpenSSL's list and frees
+ * none of them: 4 KB each, for every connection of whoever sends some (nodejs/node#65579).
+ *
  * @param authority that the handshake was told of
  */
 export function readClientCertificate(socket: TLSSocket, authority: ClientAuthority): ShownCertificate {
-  const leaf = socket.getPeerX509Certificate();
-  if (leaf === undefined) return { kind: 'none' };
-  const trusted = authorities(authority);
-  const notAfterMs = earliestEnd(leaf, trusted);
-  const names = namesOf(leaf);
+  // What is never null by its types is so, and empty, where nothing was shown.
+  const raw = (socket.getPeerCertificate(false) as PeerCertificate | null)?.raw as Buffer | undefined;
+  if (raw === undefined) return { kind: 'none' };
+  const leaf = readOne(raw);
   // No session is ever resumed here; were one, nothing of it would have been verified by this listener.
   const resumed = socket.isSessionReused();
+  const names = leaf === null ? null : namesOf(leaf);
+  const notAfterMs = leaf === null || !socket.authorized ? null : earliestEnd(socket, leaf, authority);
   const verified = socket.authorized && !resumed && notAfterMs !== null && names !== null;
   return {
     kind: 'shown',
@@ -65,12 +68,22 @@ export function readClientCertificate(socket: TLSSocket, authority: ClientAuthor
     certificate: {
       verified,
       judgedBy: authorityDigest(authority),
-      shown: () => shownBy(socket, trusted),
-      sha256: createHash('sha256').update(leaf.raw).digest('hex'),
+      shown: (): ShownChain | null =>
+        leaf === null ? null : { sent: [leaf, ...sentWith(socket, authority)], authorities: authorities(authority) },
+      sha256: createHash('sha256').update(raw).digest('hex'),
       ...(names ?? NAMELESS),
       notAfterMs: notAfterMs ?? -Infinity,
     },
   };
+}
+
+/** Null: OpenSSL could read it, and we cannot. */
+function readOne(raw: Buffer): X509Certificate | null {
+  try {
+    return new X509Certificate(raw);
+  } catch {
+    return null;
+  }
 }
 
 /** Node gives the code of OpenSSL as a text here, whatever its types say. */
@@ -80,30 +93,46 @@ function refusalOf(socket: TLSSocket, resumed: boolean): string {
   return resumed ? 'SESSION_RESUMED' : 'UNREADABLE';
 }
 
-/** Asked of the socket anew: certificates are held by it anyway, and few are ever asked for. */
-function shownBy(socket: TLSSocket, trusted: readonly X509Certificate[]): ShownChain | null {
-  const leaf = socket.getPeerX509Certificate();
-  return leaf === undefined ? null : { sent: sentWith(leaf), authorities: trusted };
-}
-
-/** What the client sent, in its order: that is all that stands behind `issuerCertificate`. */
-function sentWith(leaf: X509Certificate): X509Certificate[] {
+/**
+ * What the client sent with its own certificate, in the order of issuance. Node adds what the authorities' file has; that
+ * is left out, so that nothing counts as sent that was not. Nothing of a socket that is gone.
+ */
+function sentWith(socket: TLSSocket, authority: ClientAuthority): X509Certificate[] {
   const sent: X509Certificate[] = [];
-  for (let next: X509Certificate | undefined = leaf; next !== undefined; next = next.issuerCertificate) {
-    if (sent.length === MOST_SENT) break;
-    sent.push(next);
+  const known = new Set(authorities(authority).map(({ fingerprint256 }) => fingerprint256));
+  const whole = socket.getPeerCertificate(true) as PeerCertificate | null;
+  for (let at = whole === null ? undefined : above(whole); at !== undefined; at = above(at)) {
+    const one = readOne(at.raw);
+    if (one === null || sent.length === MOST_SENT) break;
+    if (!known.has(one.fingerprint256)) sent.push(one);
   }
   return sent;
+}
+
+/** A root stands above itself. */
+function above(certificate: PeerCertificate): PeerCertificate | undefined {
+  const next = 'issuerCertificate' in certificate ? (certificate.issuerCertificate as PeerCertificate) : undefined;
+  return next === certificate ? undefined : next;
 }
 
 /**
  * Of the certificate and those above it; where it is not plain which those are, of all that the client sent. Null: one
  * has no readable date.
  */
-function earliestEnd(leaf: X509Certificate, trusted: readonly X509Certificate[]): number | null {
-  const sent = sentWith(leaf);
-  const ends = (chainOf(leaf, [...sent, ...trusted]) ?? sent).map(({ validTo }) => Date.parse(validTo));
+function earliestEnd(socket: TLSSocket, leaf: X509Certificate, authority: ClientAuthority): number | null {
+  const trusted = authorities(authority);
+  let chain = chainOf(leaf, trusted);
+  // What else it sent is only asked for where the chain needs it.
+  if (chain === null || !isEnd(chain.at(-1), authority)) {
+    const sent = [leaf, ...sentWith(socket, authority)];
+    chain = chainOf(leaf, [...sent, ...trusted]) ?? sent;
+  }
+  const ends = chain.map(({ validTo }) => Date.parse(validTo));
   return ends.some(Number.isNaN) ? null : Math.min(...ends);
+}
+
+function isEnd(last: X509Certificate | undefined, { partialChain }: ClientAuthority): boolean {
+  return last !== undefined && (partialChain || last.checkIssued(last));
 }
 
 type Names = Pick<ClientCertificate, 'dns' | 'uris' | 'emails' | 'commonName' | 'spki'>;

@@ -105,6 +105,18 @@ export class OpensslAuthority implements OpensslPair {
     return pair;
   }
 
+  /** Path of another certificate of that authority, issued by this one. */
+  crossSign(other: OpensslAuthority, name: string): string {
+    const [request, file, out] = [this.#file('request.csr'), this.#file('extensions'), this.#file(`${name}.pem`)];
+    this.#run('x509', '-x509toreq', '-in', other.cert, '-signkey', other.key, '-out', request);
+    writeFileSync(file, 'basicConstraints = critical,CA:TRUE\nkeyUsage = keyCertSign,cRLSign\n');
+    this.#run(
+      ...['x509', '-req', '-in', request, '-CA', this.cert, '-CAkey', this.key, '-extfile', file, '-out', out],
+      ...['-set_serial', String(this.#serial++), '-days', '20'],
+    );
+    return out;
+  }
+
   #sign(key: string, cert: string, subject: string, days: number, extensions: readonly string[]): void {
     const request = this.#file('request.csr');
     this.#run('req', ...KEY, '-keyout', key, '-out', request, '-subj', subject);
