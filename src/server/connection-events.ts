@@ -2,6 +2,7 @@ import { DENIALS, type DenialReason } from '../denial.js';
 import type { ExchangeSink } from '../exchange.js';
 import type { Caller } from '../identity/caller.js';
 import type { Evidence } from '../observe/audit/evidence.js';
+import { LineLimit } from '../observe/line-limit.js';
 import type { Log } from '../observe/log.js';
 import type { Metrics } from '../observe/metrics.js';
 import { type Redactor, constant } from '../observe/redact.js';
@@ -47,6 +48,9 @@ export interface ConnectionEventsInit {
   readonly counted: (by: 1 | -1) => void;
 }
 
+/** Lines of refused connections in a second. The metrics and the audit trail count them all. */
+const REFUSALS_PER_SECOND = 100;
+
 /** Each is counted, and said where it is to be heard of. */
 export function connectionEvents({
   log,
@@ -56,6 +60,14 @@ export function connectionEvents({
   evidence,
   counted,
 }: ConnectionEventsInit): ConnectionEvents {
+  const refusals = new LineLimit(REFUSALS_PER_SECOND, (what, count) => {
+    const [reason = '', listener = ''] = what.split(' ');
+    log.warn('connection.refused', `${String(count)} more connections refused within a second: ${reason}`, {
+      'guardbee.listener': constant(listener),
+      'guardbee.reason': constant(reason),
+      'guardbee.connections': count,
+    });
+  });
   return {
     opened: (listener) => {
       counted(1);
@@ -70,6 +82,8 @@ export function connectionEvents({
     },
     refused: (listener, reason, peer, who) => {
       metrics.connectionRefused(listener, reason);
+      evidence?.connectionRefused(listener, reason, who?.client ?? peer);
+      if (!refusals.admits(`${reason} ${listener}`)) return;
       log.warn('connection.refused', `connection refused: ${reason}`, {
         'guardbee.listener': constant(listener),
         'guardbee.reason': constant(reason),
@@ -77,7 +91,6 @@ export function connectionEvents({
         'client.address': who === undefined ? null : constant(who.client),
         'guardbee.identity': who?.identity == null ? null : redactor.redactText(who.identity),
       });
-      evidence?.connectionRefused(listener, reason, who?.client ?? peer);
     },
     tlsFailed: (listener, peer, code) => {
       metrics.tlsHandshakeFailed(listener);

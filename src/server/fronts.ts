@@ -1,5 +1,5 @@
 import { once } from 'node:events';
-import { type AddressInfo, type Server, type Socket, createServer } from 'node:net';
+import { type AddressInfo, BlockList, type Server, type Socket, type SocketAddress, createServer } from 'node:net';
 import type { Bind, Listener } from '../policy/policy.js';
 import type { InheritedSockets } from './inherited-sockets.js';
 import { listenAt } from './socket-file.js';
@@ -20,6 +20,8 @@ export interface Fronts {
 
 /**
  * @param inherited where its sockets come from, if the listener is to open none of its own
+ * @param turnsAway asked of each connection by the address of its peer, where Node can: true ends it before there is more than that.
+ * Where Node can't, `connected` is told of it.
  * @param connected told of each connection, and of which of the ports it came to, from 0
  * @param dropped told of a connection that the system has dropped, since there were too many
  * @param passedOn connections are not read from here, but given to another process
@@ -27,11 +29,13 @@ export interface Fronts {
 export async function openFronts(
   listener: Listener,
   inherited: InheritedSockets | null,
+  turnsAway: (peer: string) => boolean,
   connected: (socket: Socket, nth: number) => void,
   dropped: (peer: string | null) => void,
   passedOn = false,
 ): Promise<Fronts> {
   const fronts: Server[] = [];
+  const doorkeeper = new Doorkeeper(turnsAway);
   const close = (): void => {
     for (const front of fronts) front.close();
   };
@@ -39,13 +43,7 @@ export async function openFronts(
   const { host, port, path } = bind;
   const count = listener.type === 'tcp' ? listener.lastPort - port + 1 : 1;
   for (let nth = 0; nth < count; nth += 1) {
-    const front = createServer({
-      allowHalfOpen: true,
-      noDelay: true,
-      keepAlive: true,
-      keepAliveInitialDelay: 60_000,
-      pauseOnConnect: passedOn,
-    });
+    const front = createServer({ allowHalfOpen: true, pauseOnConnect: passedOn, ...doorkeeper.option });
     if (!passedOn) front.maxConnections = listener.limits.connections;
     front.on('drop', (data) => {
       dropped(data?.remoteAddress ?? null);
@@ -73,6 +71,34 @@ export async function openFronts(
     },
     close,
   };
+}
+
+/** How connections are kept that may stay. Those that may not are not worth the system calls. */
+export function keepOpen(socket: Socket): void {
+  socket.setNoDelay(true);
+  socket.setKeepAlive(true, 60_000);
+}
+
+/**
+ * What Node asks of each address before it makes a socket of the connection, from 22.13 on (`blockList`): half of what a
+ * refusal costs is that socket. The answer is ours.
+ */
+class Doorkeeper extends BlockList {
+  readonly #turnsAway: (peer: string) => boolean;
+
+  constructor(turnsAway: (peer: string) => boolean) {
+    super();
+    this.#turnsAway = turnsAway;
+  }
+
+  /** An option that the types of Node 20 do not know. */
+  get option(): object {
+    return { blockList: this };
+  }
+
+  override check(address: string | SocketAddress): boolean {
+    return this.#turnsAway(typeof address === 'string' ? address : address.address);
+  }
 }
 
 /** The policy was refused where a socket that it names was not handed over. */

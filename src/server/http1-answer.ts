@@ -64,8 +64,21 @@ export class Http1Answer implements Answer {
       this.#bodyBegun = true;
       return this.#response.write(chunk.toString('latin1'), 'latin1') || this.#awaitDrain();
     }
+    if (this.#bodyBegun && this.#writeChunk(chunk)) return true;
     this.#bodyBegun = true;
     return this.#response.write(Buffer.from(chunk)) || this.#awaitDrain();
+  }
+
+  /**
+   * One chunk as one string: what Node makes of it is a vector of four, and a tick to send them together. Only where its
+   * turn has come and all before it is on its way, so that order, and what is said of a full socket, stay Node's.
+   */
+  #writeChunk(chunk: Buffer): boolean {
+    const { socket, chunkedEncoding } = this.#response;
+    if (!chunkedEncoding || socket?.writableLength !== 0 || chunk.length === 0 || chunk.length > JOINED_BYTES)
+      return false;
+    socket.write(`${chunk.length.toString(16)}\r\n${chunk.toString('latin1')}\r\n`, 'latin1');
+    return true;
   }
 
   end(): void {

@@ -15,7 +15,7 @@ import { readClientCertificate } from './client-certificate.js';
 import type { Caller, ClientCertificate } from '../identity/caller.js';
 import type { ConnectionEvents, Refused } from './connection-events.js';
 import { ConnectionsPerAddress } from './connections-per-address.js';
-import { openFronts } from './fronts.js';
+import { keepOpen, openFronts } from './fronts.js';
 import type { Surroundings } from './handle.js';
 import type { Http1Hooks } from './http1.js';
 import type { InheritedSockets } from './inherited-sockets.js';
@@ -67,6 +67,7 @@ export async function openListener(
   const fronts = await openFronts(
     listener,
     inherited,
+    (peer) => entrances.turnsAway(peer),
     (socket, nth) => {
       entrances.connected(socket, nth);
     },
@@ -189,6 +190,10 @@ class Entrances {
     this.#current.connected(socket, nth);
   }
 
+  turnsAway(peer: string): boolean {
+    return this.#current.turnsAway(peer);
+  }
+
   swap(next: Listener, contexts: SniContexts | null, around: Surroundings, leaveMs: number): void {
     this.#shared.perAddress.listener = next;
     if (this.#current.becomes(next, contexts, around)) return;
@@ -259,6 +264,14 @@ class Entrance {
     return this.#terms.listener;
   }
 
+  /** Before TLS costs anything. A stranger is told nothing, not even that there is TLS. */
+  turnsAway(peer: string): boolean {
+    const address = parsePeerAddress(peer);
+    if (address === null || peerAllowed(this.listener, address)) return false;
+    this.#shared.events.refused(this.listener.name, 'address_denied', formatAddress(address));
+    return true;
+  }
+
   /** Somebody connected. @param nth of the listener's ports, from 0 */
   connected(socket: Socket, nth: number): void {
     const { listener } = this;
@@ -270,7 +283,7 @@ class Entrance {
       socket.destroy();
       return;
     }
-    // Before TLS costs anything. A stranger is told nothing, not even that there is TLS.
+    // Where Node does not ask at the door.
     if (!peerAllowed(listener, peer.address)) {
       this.#refuse(socket, 'address_denied', peer.text);
       return;
@@ -284,6 +297,7 @@ class Entrance {
       this.#refuse(socket, 'connections_per_address_exhausted', peer.text);
       return;
     }
+    keepOpen(socket);
     events.opened(listener.name);
     sockets.add(socket);
     this.#sockets.add(socket);

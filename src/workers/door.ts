@@ -4,7 +4,7 @@ import { formatAddress, parsePeerAddress } from '../net/address.js';
 import type { Listener } from '../policy/policy.js';
 import type { ConnectionEvents } from '../server/connection-events.js';
 import { ConnectionsPerAddress } from '../server/connections-per-address.js';
-import { type Fronts, openFronts } from '../server/fronts.js';
+import { type Fronts, keepOpen, openFronts } from '../server/fronts.js';
 import type { InheritedSockets } from '../server/inherited-sockets.js';
 import type { OpenListener } from '../server/listener.js';
 import { doorOf } from './protocol.js';
@@ -58,6 +58,7 @@ export class Door implements OpenListener {
     door.#fronts = await openFronts(
       listener,
       inherited,
+      (peer) => door.#turnsAway(peer),
       (socket, nth) => {
         door.#connected(socket, nth);
       },
@@ -109,6 +110,13 @@ export class Door implements OpenListener {
     if (!this.#accepting && this.#size === 0) this.#end();
   }
 
+  #turnsAway(peer: string): boolean {
+    const address = parsePeerAddress(peer);
+    if (address === null || peerAllowed(this.listener, address)) return false;
+    this.#events.refused(this.listener.name, 'address_denied', formatAddress(address));
+    return true;
+  }
+
   #connected(socket: Socket, nth: number): void {
     const { listener } = this;
     const address = parsePeerAddress(socket.remoteAddress);
@@ -132,6 +140,7 @@ export class Door implements OpenListener {
       this.#refuse(socket, 'connections_per_address_exhausted', text);
       return;
     }
+    keepOpen(socket);
     this.#size += 1;
     this.#events.opened(listener.name);
     this.#pass(this, nth, { listener: listener.name, address: place }, socket);
