@@ -33,6 +33,23 @@ function load(name) {
   }
   return exports;
 }
+/**
+ * zod brings what it says in 50 languages, a tenth of a start, and what is said here we say ourselves. Where another version has them
+ * elsewhere, they are loaded as ever.
+ */
+function withoutLanguages() {
+  try {
+    const Module = require('node:module');
+    const path = require.resolve('zod/v4/locales');
+    const none = new Module(path);
+    none.filename = path;
+    none.loaded = true;
+    require.cache[path] ??= none;
+  } catch {
+    return;
+  }
+}
+withoutLanguages();
 const __later = async (name) => load(name);
 const __meta = (path) => ({ url: new URL(path, HERE).href });
 const modules = { __proto__: null,

@@ -139,6 +139,21 @@ describe('guardbee', () => {
     assert.equal(await whatRuns(program(t, { bundle: false })), 'modules');
   });
 
+  test('does not load the 50 languages of a package whose messages nobody sees', async (t) => {
+    const bundleFile = join(REPOSITORY, 'dist', 'src', 'guardbee.cjs');
+    const folder = folderOf(t, { 'policy.yaml': 'version: 1\n' });
+    const script = [
+      `const { asProgram } = require(${JSON.stringify(bundleFile)});`,
+      `asProgram(['check', ${JSON.stringify(folder.file('policy.yaml'))}]).then(() => {`,
+      `  console.log(Object.keys(require.cache).filter((file) => /zod/.test(file)).join('\\n'));`,
+      `});`,
+    ];
+    const { stdout } = await runCommand(process.execPath, ['-e', script.join('')]);
+    assert.match(stdout, /zod[\\/]index\.cjs/);
+    assert.match(stdout, /locales[\\/]en\.cjs/);
+    assert.doesNotMatch(stdout, /locales[\\/]de\.cjs/);
+  });
+
   for (const record of ['.tsbuildinfo', '.tsbuildinfo-program']) {
     test(`is never older than what the compiler wrote last (${record})`, async (t) => {
       const folder = program(t, { bundle: true });
