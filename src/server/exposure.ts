@@ -6,8 +6,8 @@
  * What cannot be seen is `unknown`, never `private`: another network namespace (a container's), another machine,
  * another operating system.
  */
-import { readFileSync } from 'node:fs';
-import { readFile } from 'node:fs/promises';
+import { closeSync, openSync, readSync } from 'node:fs';
+import { open } from 'node:fs/promises';
 import { endianness } from 'node:os';
 import {
   addressOf,
@@ -53,13 +53,61 @@ export interface OwnBind {
 export const PROC_FILES = ['/proc/net/tcp', '/proc/net/tcp6'] as const;
 export type ProcFile = (typeof PROC_FILES)[number];
 
-/** Text of one of the two files; throws as `readFileSync` does, with `code` ENOENT where there is no such file. */
+/**
+ * Text of one of the two files, as far as sockets that listen stand there; throws as `readFileSync` does, with `code`
+ * ENOENT where there is no such file.
+ */
 export type ReadProc = (file: ProcFile) => string;
-
-const readProcNow: ReadProc = (file) => readFileSync(file, 'latin1');
 
 /** State LISTEN in include/net/tcp_states.h, in hexadecimal as the kernel prints it. */
 const LISTEN = '0A';
+
+/** The kernel hands out a page of lines at a time. */
+const PIECE_BYTES = 4096;
+
+/**
+ * Those that listen come first (Documentation/networking/proc_net_tcp.rst). What follows is a line for each connection of
+ * the machine, of which a guard with thousands of streams has two for each: time and memory for nothing.
+ */
+export function isPastListeners(text: string): boolean {
+  const end = text.lastIndexOf('\n');
+  if (end === -1) return false;
+  const line = text.slice(text.lastIndexOf('\n', end - 1) + 1, end);
+  // The first line names the columns.
+  return !line.startsWith('  sl') && !line.includes(` ${LISTEN} `);
+}
+
+const readProcNow: ReadProc = (file) => {
+  const descriptor = openSync(file, 'r');
+  try {
+    const piece = Buffer.alloc(PIECE_BYTES);
+    let text = '';
+    while (!isPastListeners(text)) {
+      const count = readSync(descriptor, piece);
+      if (count === 0) break;
+      text += piece.toString('latin1', 0, count);
+    }
+    return text;
+  } finally {
+    closeSync(descriptor);
+  }
+};
+
+async function readProcSoon(file: ProcFile): Promise<string> {
+  const handle = await open(file, 'r');
+  try {
+    const piece = Buffer.alloc(PIECE_BYTES);
+    let text = '';
+    while (!isPastListeners(text)) {
+      const { bytesRead } = await handle.read(piece, 0, piece.length, null);
+      if (bytesRead === 0) break;
+      text += piece.toString('latin1', 0, bytesRead);
+    }
+    return text;
+  } finally {
+    await handle.close();
+  }
+}
 
 /** ` sl: local_address:port remote_address:port st tx:rx tr:when retrnsmt uid timeout inode …` (Linux proc_net_tcp). */
 const LINE =
@@ -274,7 +322,7 @@ export class ExposureWatch {
 async function readInBackground(): Promise<Seen> {
   const read = async (file: ProcFile): Promise<string | null> => {
     try {
-      return await readFile(file, 'latin1');
+      return await readProcSoon(file);
     } catch (error) {
       return isMissing(error) && file === '/proc/net/tcp6' ? '' : null;
     }

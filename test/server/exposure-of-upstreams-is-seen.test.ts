@@ -1,14 +1,14 @@
 import assert from 'node:assert/strict';
-import { existsSync } from 'node:fs';
-import { createServer } from 'node:net';
-import type { AddressInfo, Server } from 'node:net';
+import { existsSync, readFileSync } from 'node:fs';
+import { connect, createServer } from 'node:net';
+import type { AddressInfo, Server, Socket } from 'node:net';
 import { endianness } from 'node:os';
 import { test } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
 import fc from 'fast-check';
 import { formatAddressAndPort } from '../../src/net/address.js';
 import type { Upstream } from '../../src/policy/policy.js';
-import { checkExposure, ExposureWatch, parseProcNetTcp } from '../../src/server/exposure.js';
+import { checkExposure, ExposureWatch, isPastListeners, parseProcNetTcp } from '../../src/server/exposure.js';
 import type { Exposure, ReadProc } from '../../src/server/exposure.js';
 import { charactersOf } from '../net/characters-of.js';
 
@@ -104,6 +104,49 @@ test('many connections are passed over quickly', () => {
   const start = process.hrtime.bigint();
   assert.equal(parseProcNetTcp(text, 'LE').length, 4);
   assert.ok(process.hrtime.bigint() - start < 1_000_000_000n);
+});
+
+test('what follows the sockets that listen is told by its first line', () => {
+  const lines = TCP.split('\n');
+  const upTo = (count: number): string => lines.slice(0, count).join('\n');
+  for (const text of [
+    '',
+    '\n',
+    upTo(1),
+    `${upTo(1)}\n`,
+    `${upTo(2)}\n`,
+    `${upTo(4)}\n`,
+    `${upTo(4)}\n   4: 0100007F`,
+  ]) {
+    assert.equal(isPastListeners(text), text === '\n', JSON.stringify(text));
+  }
+  assert.equal(isPastListeners(`${upTo(5)}\n`), true);
+  assert.equal(isPastListeners(`${upTo(5)}\n   5: 0100`), true);
+});
+
+/** Bytes that this process has asked for in any way. */
+const bytesRead = (): number => Number(/^rchar: (\d+)$/m.exec(readFileSync('/proc/self/io', 'latin1'))?.[1]);
+
+test('the connections of the machine are not read, however many there are', onlyLinux, async () => {
+  const { server, port } = await listen('127.0.0.1');
+  const ends: Socket[] = [];
+  server.on('connection', (socket) => ends.push(socket));
+  const count = 400;
+  try {
+    for (let i = 0; i < count; i++) ends.push(connect({ port, host: '127.0.0.1' }));
+    await until(() => ends.length === 2 * count);
+    const listening = readFileSync('/proc/net/tcp', 'latin1')
+      .split('\n')
+      .filter((line) => line.includes(' 0A '));
+    const before = bytesRead();
+    assert.equal(only(checkExposure([upstream('127.0.0.1', port)], [])).state, 'private');
+    // Two sockets of each would be 120,000; what listens by IPv6 is in the other file.
+    const read = bytesRead() - before;
+    assert.ok(read < 2 * 150 * listening.length + 40_000, `${String(read)} bytes`);
+  } finally {
+    for (const socket of ends) socket.destroy();
+    server.close();
+  }
 });
 
 const cases: readonly (readonly [
