@@ -24,6 +24,8 @@ const END_OF_HEAD = Buffer.from('\r\n\r\n');
 const STATUS_LINE = /^HTTP\/1\.([01]) ([1-9][0-9]{2})(?: [\t\x20-\x7e\x80-\xff]*)?$/;
 /** RFC 9112 §7.1; extensions mean nothing here. */
 const CHUNK_SIZE = /^([0-9A-Fa-f]{1,12})[ \t]*(?:;[\t\x20-\x7e\x80-\xff]*)?$/;
+/** As many as the pattern above takes. */
+const SIZE_DIGITS = 12;
 const KEEP_ALIVE_TIMEOUT = /(?:^|[,;\s])timeout=([0-9]{1,9})\b/i;
 /** What other ends may believe of a `Keep-Alive: timeout` less this is what we believe. */
 const KEEP_ALIVE_THRESHOLD_MS = 1_000;
@@ -248,6 +250,8 @@ export class AnswerReader {
   }
 
   #readChunkSize(chunk: Buffer, from: number): number {
+    const end = this.#readPlainChunkSize(chunk, from);
+    if (end !== -1) return end;
     const line = this.#line(chunk, from, CHUNK_LINE_BYTES);
     if (line === null) return chunk.length;
     const size = CHUNK_SIZE.exec(line.text)?.[1];
@@ -257,7 +261,27 @@ export class AnswerReader {
     return line.end;
   }
 
+  /** A size alone and whole, as nearly all are, without a text of it: an event of a stream is little more. -1: not that. */
+  #readPlainChunkSize(chunk: Buffer, from: number): number {
+    if (this.#pieces.length > 0) return -1;
+    let size = 0;
+    let at = from;
+    for (const last = from + SIZE_DIGITS; at < last; at += 1) {
+      const digit = hexDigit(chunk[at] ?? 0);
+      if (digit === -1) break;
+      size = size * 16 + digit;
+    }
+    if (at === from || chunk[at] !== CR || chunk[at + 1] !== LF) return -1;
+    this.#left = size;
+    this.#state = size === 0 ? 'trailers' : 'chunk_data';
+    return at + 2;
+  }
+
   #readChunkEnd(chunk: Buffer, from: number): number {
+    if (this.#pieces.length === 0 && chunk[from] === CR && chunk[from + 1] === LF) {
+      this.#state = 'chunk_size';
+      return from + 2;
+    }
     const line = this.#line(chunk, from, 2);
     if (line === null) return chunk.length;
     if (line.text !== '') throw new MalformedAnswer('a chunk is longer than it says');
@@ -325,6 +349,13 @@ function withoutWhitespaceFrom(line: string, from: number): string {
   while (start < end && isWhitespace(line.charCodeAt(start))) start += 1;
   while (end > start && isWhitespace(line.charCodeAt(end - 1))) end -= 1;
   return line.slice(start, end);
+}
+
+/** Value of the hexadecimal digit with this code; -1: it is none. */
+function hexDigit(code: number): number {
+  if (code >= 0x30 && code <= 0x39) return code - 0x30;
+  const lower = code | 0x20;
+  return lower >= 0x61 && lower <= 0x66 ? lower - 0x57 : -1;
 }
 
 function isWhitespace(code: number): boolean {
