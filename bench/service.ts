@@ -7,6 +7,7 @@ import { monotonicMs } from './clock.js';
  *
  *     /bytes/N          an answer of N bytes
  *     /events?ms=N      an event stream: the monotonic time every N ms; of N = 0, nothing at all
+ *     DELETE /events    ends every event stream: not every proxy does when its client has left
  *     POST anything     reads the body, then answers as to all else
  *     upgrade           a WebSocket that says what it hears
  *     anything else     a small JSON answer
@@ -56,6 +57,11 @@ function sendBytes(response: ServerResponse, count: number): void {
 
 const server = createServer((request, response) => {
   const url = request.url ?? '';
+  if (request.method === 'DELETE') {
+    for (const streams of tickers.values()) for (const stream of streams) stream.end();
+    response.end();
+    return;
+  }
   if (url.startsWith('/events')) {
     const ms = Number(/[?&]ms=(\d+)/.exec(url)?.[1] ?? 0);
     response.writeHead(200, { 'content-type': 'text/event-stream', 'cache-control': 'no-cache' });
