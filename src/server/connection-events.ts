@@ -1,11 +1,14 @@
 import { DENIALS, type DenialReason } from '../denial.js';
 import type { ExchangeSink } from '../exchange.js';
+import { peerAllowed } from '../gate/admit.js';
 import type { Caller } from '../identity/caller.js';
 import type { Evidence } from '../observe/audit/evidence.js';
 import { LineLimit } from '../observe/line-limit.js';
 import type { Log } from '../observe/log.js';
 import type { Metrics } from '../observe/metrics.js';
 import { type Redactor, constant } from '../observe/redact.js';
+import { formatAddress, parsePeerAddress } from '../net/address.js';
+import type { Listener } from '../policy/policy.js';
 
 /** Who was refused, as far as it is known. */
 export interface Refused {
@@ -46,6 +49,14 @@ export interface ConnectionEventsInit {
   readonly evidence: Evidence | null;
   /** How many more are open. */
   readonly counted: (by: 1 | -1) => void;
+}
+
+/** Is somebody from that address to be sent away before TLS costs anything; if so, it is told of. A stranger is told nothing. */
+export function turnsAway(listener: Listener, peer: string, events: ConnectionEvents): boolean {
+  const address = parsePeerAddress(peer);
+  if (address === null || peerAllowed(listener, address)) return false;
+  events.refused(listener.name, 'address_denied', formatAddress(address));
+  return true;
 }
 
 /** Lines of refused connections in a second. The metrics and the audit trail count them all. */

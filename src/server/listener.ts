@@ -13,7 +13,7 @@ import type { HttpListener, Listener, TcpListener } from '../policy/policy.js';
 import type { Challenged, SniContexts } from './certificate.js';
 import { readClientCertificate } from './client-certificate.js';
 import type { Caller, ClientCertificate } from '../identity/caller.js';
-import type { ConnectionEvents, Refused } from './connection-events.js';
+import { type ConnectionEvents, type Refused, turnsAway } from './connection-events.js';
 import { ConnectionsPerAddress } from './connections-per-address.js';
 import { keepOpen, openFronts } from './fronts.js';
 import type { Surroundings } from './handle.js';
@@ -67,7 +67,7 @@ export async function openListener(
   const fronts = await openFronts(
     listener,
     inherited,
-    (peer) => entrances.turnsAway(peer),
+    (peer) => turnsAway(entrances.listener, peer, events),
     (socket, nth) => {
       entrances.connected(socket, nth);
     },
@@ -190,10 +190,6 @@ class Entrances {
     this.#current.connected(socket, nth);
   }
 
-  turnsAway(peer: string): boolean {
-    return this.#current.turnsAway(peer);
-  }
-
   swap(next: Listener, contexts: SniContexts | null, around: Surroundings, leaveMs: number): void {
     this.#shared.perAddress.listener = next;
     if (this.#current.becomes(next, contexts, around)) return;
@@ -262,14 +258,6 @@ class Entrance {
 
   get listener(): Listener {
     return this.#terms.listener;
-  }
-
-  /** Before TLS costs anything. A stranger is told nothing, not even that there is TLS. */
-  turnsAway(peer: string): boolean {
-    const address = parsePeerAddress(peer);
-    if (address === null || peerAllowed(this.listener, address)) return false;
-    this.#shared.events.refused(this.listener.name, 'address_denied', formatAddress(address));
-    return true;
   }
 
   /** Somebody connected. @param nth of the listener's ports, from 0 */

@@ -2,7 +2,7 @@ import type { AddressInfo, Socket } from 'node:net';
 import { peerAllowed } from '../gate/admit.js';
 import { formatAddress, parsePeerAddress } from '../net/address.js';
 import type { Listener } from '../policy/policy.js';
-import type { ConnectionEvents } from '../server/connection-events.js';
+import { type ConnectionEvents, turnsAway } from '../server/connection-events.js';
 import { ConnectionsPerAddress } from '../server/connections-per-address.js';
 import { type Fronts, keepOpen, openFronts } from '../server/fronts.js';
 import type { InheritedSockets } from '../server/inherited-sockets.js';
@@ -58,7 +58,7 @@ export class Door implements OpenListener {
     door.#fronts = await openFronts(
       listener,
       inherited,
-      (peer) => door.#turnsAway(peer),
+      (peer) => turnsAway(door.listener, peer, events),
       (socket, nth) => {
         door.#connected(socket, nth);
       },
@@ -108,13 +108,6 @@ export class Door implements OpenListener {
 
   #checkLast(): void {
     if (!this.#accepting && this.#size === 0) this.#end();
-  }
-
-  #turnsAway(peer: string): boolean {
-    const address = parsePeerAddress(peer);
-    if (address === null || peerAllowed(this.listener, address)) return false;
-    this.#events.refused(this.listener.name, 'address_denied', formatAddress(address));
-    return true;
   }
 
   #connected(socket: Socket, nth: number): void {

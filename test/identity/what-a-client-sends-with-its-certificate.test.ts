@@ -58,7 +58,7 @@ test('who brought an intermediate goes on when another authority comes in beside
   writeFileIn(guard.directory, 'clients.pem', certificatesOf(others, nodes), 0o644);
   assert.equal((await hangUp(guard))['event.name'], 'policy.reloaded');
   assert.equal(await ask(), 200);
-  // The intermediate was only known as long as it was in the file, and nobody sent it.
+  // What it sent is worth nothing without the root.
   writeFileIn(guard.directory, 'clients.pem', certificatesOf(others), 0o644);
   assert.equal((await hangUp(guard))['event.name'], 'policy.reloaded');
   await connection.waitForEnd();

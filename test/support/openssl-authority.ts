@@ -22,6 +22,8 @@ export interface OpensslPair {
 
 const KEY = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes'];
 
+const OF_AN_AUTHORITY = ['basicConstraints = critical,CA:TRUE', 'keyUsage = keyCertSign,cRLSign'];
+
 /** An authority made by the openssl command, for what a library would not let us make. */
 export class OpensslAuthority implements OpensslPair {
   readonly cert: string;
@@ -85,10 +87,7 @@ export class OpensslAuthority implements OpensslPair {
   /** An authority below this one. */
   intermediate(name: string): OpensslAuthority {
     const made = OpensslAuthority.#in(this.#openssl, join(this.#folder, name));
-    this.#sign(made.key, made.cert, `/CN=${name}`, 20, [
-      'basicConstraints = critical,CA:TRUE',
-      'keyUsage = keyCertSign,cRLSign',
-    ]);
+    this.#sign(made.key, made.cert, `/CN=${name}`, 20, OF_AN_AUTHORITY);
     return made;
   }
 
@@ -107,19 +106,19 @@ export class OpensslAuthority implements OpensslPair {
 
   /** Path of another certificate of that authority, issued by this one. */
   crossSign(other: OpensslAuthority, name: string): string {
-    const [request, file, out] = [this.#file('request.csr'), this.#file('extensions'), this.#file(`${name}.pem`)];
+    const [request, out] = [this.#file('request.csr'), this.#file(`${name}.pem`)];
     this.#run('x509', '-x509toreq', '-in', other.cert, '-signkey', other.key, '-out', request);
-    writeFileSync(file, 'basicConstraints = critical,CA:TRUE\nkeyUsage = keyCertSign,cRLSign\n');
-    this.#run(
-      ...['x509', '-req', '-in', request, '-CA', this.cert, '-CAkey', this.key, '-extfile', file, '-out', out],
-      ...['-set_serial', String(this.#serial++), '-days', '20'],
-    );
+    this.#certify(request, out, 20, OF_AN_AUTHORITY);
     return out;
   }
 
   #sign(key: string, cert: string, subject: string, days: number, extensions: readonly string[]): void {
     const request = this.#file('request.csr');
     this.#run('req', ...KEY, '-keyout', key, '-out', request, '-subj', subject);
+    this.#certify(request, cert, days, extensions);
+  }
+
+  #certify(request: string, cert: string, days: number, extensions: readonly string[]): void {
     const file = this.#file('extensions');
     writeFileSync(file, `${extensions.join('\n')}\n`);
     this.#run(
