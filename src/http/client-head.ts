@@ -98,12 +98,20 @@ export function clientHead(status: number, raw: readonly string[], context: Clie
   }
   // RFC 9112 §6.3: a message with both may be read in two ways.
   if (coded && contentLength !== null) return null;
-  // RFC 9110 §15.3.6: nothing may follow a 205, and HTTP/2 has no way to say otherwise.
-  if (status === 205 && contentLength !== null && Number(contentLength) > 0) return null;
+  if (status === 205 && mayHaveContent(contentLength, context.method)) return null;
   let kept = withoutNominated(fields, nominated);
   if (context.sharing !== null) kept = share(kept, context.sharing);
   kept.push('x-request-id', context.requestId);
   return { status, fields: kept, bodiless, eventStream };
+}
+
+/**
+ * RFC 9110 §15.3.6: nothing may follow a 205. Some clients look for nothing, and would take an empty chunk for the next
+ * answer, and HTTP/2 has no way to say that there is more. Chunks, and a body that ends with the connection, are only
+ * known to be empty once the head is gone; a length of 0 says it in time.
+ */
+function mayHaveContent(contentLength: string | null, method: string): boolean {
+  return contentLength === null ? method !== 'HEAD' : Number(contentLength) > 0;
 }
 
 function withoutNominated(fields: string[], nominated: readonly string[]): string[] {

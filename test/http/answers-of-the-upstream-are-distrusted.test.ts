@@ -126,10 +126,16 @@ describe('answers of the upstream are distrusted', () => {
     }
   });
 
-  test('a 205 with a body is none', () => {
-    assert.equal(clientHead(205, fieldsOf('Content-Length: 5'), CONTEXT), null);
+  test('a 205 passes where its head says that nothing follows', () => {
+    for (const lines of [['Content-Length: 5'], ['Transfer-Encoding: chunked'], []]) {
+      assert.equal(clientHead(205, fieldsOf(...lines), CONTEXT), null, lines.join());
+    }
     assert.notEqual(clientHead(205, fieldsOf('Content-Length: 0'), CONTEXT), null);
-    assert.notEqual(clientHead(205, [], CONTEXT), null);
+    const asked = { ...CONTEXT, method: 'HEAD' };
+    assert.equal(clientHead(205, fieldsOf('Content-Length: 5'), asked), null);
+    for (const lines of [['Content-Length: 0'], ['Transfer-Encoding: chunked'], []]) {
+      assert.equal(clientHead(205, fieldsOf(...lines), asked)?.bodiless, true, lines.join());
+    }
   });
 
   test('event streams are known by their type', () => {

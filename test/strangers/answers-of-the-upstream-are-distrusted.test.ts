@@ -7,6 +7,7 @@ import { chunk, LAST_CHUNK, RecordingUpstream, respond } from '../support/record
 import { websocketAccept } from '../support/websocket-frames.js';
 
 const OK = 'HTTP/1.1 200 OK\r\n';
+const RESET = 'HTTP/1.1 205 Reset Content\r\n';
 
 /** Answers of which no head may be believed. */
 const MALFORMED_HEADS: readonly (readonly [name: string, bytes: string])[] = [
@@ -32,6 +33,10 @@ const MALFORMED_HEADS: readonly (readonly [name: string, bytes: string])[] = [
   ['a length that is none', `${OK}Content-Length: five\r\n\r\nhello`],
   ['a negative length', `${OK}Content-Length: -5\r\n\r\nhello`],
   ['a length where there is no body by definition', 'HTTP/1.1 204 No Content\r\nContent-Length: 5\r\n\r\nhello'],
+  ['a 205 with a length', `${RESET}Content-Length: 5\r\n\r\nhello`],
+  ['a 205 in chunks', `${RESET}Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n`],
+  ['a 205 that may come in chunks, and does not', `${RESET}Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n`],
+  ['a 205 that ends with the connection', `${RESET}\r\nhello`],
   ['a head that is too large', `${OK}X: ${'x'.repeat(70_000)}\r\nContent-Length: 0\r\n\r\n`],
   [
     'a 101 that nobody asked for',
@@ -114,12 +119,14 @@ describe('answers of the upstream are distrusted', () => {
   }
 
   test('over HTTP/2 as well', async () => {
-    upstream.respond = respond.bytes(MALFORMED_HEADS[0]![1]);
     const session = await h2Connect(guard.secure);
-    const answer = await h2Request(session, { ':path': '/', authorization: `Bearer ${guard.token}` });
+    for (const [name, bytes] of MALFORMED_HEADS) {
+      upstream.respond = respond.bytes(bytes);
+      const answer = await h2Request(session, { ':path': '/', authorization: `Bearer ${guard.token}` });
+      assert.equal(answer.status, 502, name);
+      assert.equal((JSON.parse(answer.body.toString()) as typeof PROBLEM).title, PROBLEM.title);
+    }
     session.close();
-    assert.equal(answer.status, 502);
-    assert.equal((JSON.parse(answer.body.toString()) as typeof PROBLEM).title, PROBLEM.title);
   });
 
   for (const [name, bytes, then] of MALFORMED_BODIES) {
@@ -189,6 +196,18 @@ describe('answers of the upstream are distrusted', () => {
     upstream.respond = respond.bytes('HTTP/1.1 204 No Content\r\n\r\nhello');
     const response = await request(guard.plain, { token: guard.token });
     assert.equal(response.status, 204);
+    await upstream.waitForClose();
+    await notUsedAgain();
+  });
+
+  test('a 205 that says that nothing follows passes, whatever follows', async () => {
+    const session = await h2Connect(guard.secure);
+    upstream.respond = respond.bytes(`${RESET}Content-Length: 0\r\n\r\nhello`);
+    const response = await request(guard.plain, { token: guard.token });
+    assert.deepEqual([response.status, response.text()], [205, '']);
+    const answer = await h2Request(session, { ':path': '/', authorization: `Bearer ${guard.token}` });
+    session.close();
+    assert.deepEqual([answer.status, answer.body.length], [205, 0]);
     await upstream.waitForClose();
     await notUsedAgain();
   });
