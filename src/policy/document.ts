@@ -5,7 +5,7 @@
  */
 import { Composer, CST, Lexer, LineCounter, Parser, isAlias, isMap, isScalar, isSeq } from 'yaml';
 import type { Document, ParsedNode, YAMLError } from 'yaml';
-import { dotted, isShowable, quote, show } from './found.js';
+import { describe, dotted, isSensitive, isShowable, quote } from './found.js';
 import type { Issue, IssueCode } from './issue.js';
 import type { Position } from './policy.js';
 
@@ -227,14 +227,17 @@ class Reading {
     this.#told.add(repair);
     const written = this.#text.slice(start, end);
     const before = /([A-Za-z_]+):[ \t]*$/.exec(this.#text.slice(Math.max(0, start - 80), start))?.[1];
-    const quoted = isShowable(written) ? quote(written) : '"…"';
+    const key = path ?? (before === undefined ? [] : [before]);
+    const isSecret = isSensitive(key);
+    const quoted = isShowable(written) && !isSecret ? quote(written) : '"…"';
+    const what = describe(written, isSecret);
     this.#add(
       'yaml_flow_braces',
       this.#position(start),
-      path ?? (before === undefined ? [] : [before]),
+      key,
       kind === 'braces'
-        ? `found ${show(written)} without quotes inside { … }, where YAML reads its braces as the beginning of another map`
-        : `found ${show(written)} without quotes, which YAML reads as a list`,
+        ? `found ${what} without quotes inside { … }, where YAML reads its braces as the beginning of another map`
+        : `found ${what} without quotes, which YAML reads as a list`,
       `quote it: ${before === undefined ? quoted : `${before}: ${quoted}`}`,
     );
   }
@@ -337,7 +340,8 @@ class Reading {
         value === null
           ? this.#readScalar(null, [keyAt, keyAt, keyAt], {
               file: this.#file,
-              path: here,
+              // { WORD }: the braces may be those of a template, and the word what belongs there.
+              path: isSensitive(path) ? path : here,
               at: this.#position(keyAt),
               keyAt: this.#position(keyAt),
             })

@@ -16,6 +16,8 @@ export class Draft {
   readonly dropped = new Set<string>();
   /** Something at or below this node was taken out or replaced: conclusions from what is absent don't hold. */
   tainted = false;
+  /** The key that was probably meant, where another was written. */
+  meant: string | null = null;
   /** Not written by anyone: stands where a broken value was, so that its surroundings can be read. */
   readonly standIn: boolean;
 
@@ -93,6 +95,13 @@ export class Draft {
     this.entries.set(key, new Draft(standInNode(value, this.origin, [...this.origin.path, key]), this, true));
   }
 
+  /** Where it stands in the tree as it is now: keys are those that were probably meant. */
+  get path(): readonly PathPart[] {
+    if (this.parent === null) return this.origin.path;
+    const own = this.meant ?? this.origin.path.at(-1);
+    return own === undefined ? this.parent.path : [...this.parent.path, own];
+  }
+
   /** Moves an entry to the key that was probably meant. */
   rename(from: string, to: string): void {
     const entry = this.entries.get(from);
@@ -100,6 +109,7 @@ export class Draft {
     this.entries.delete(from);
     this.dropped.add(from);
     this.entries.set(to, entry);
+    entry.meant = to;
     this.#taint();
   }
 

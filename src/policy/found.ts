@@ -7,7 +7,8 @@ import type { PathPart } from './document.js';
 /** Longer texts are not shown: nobody reads them, and a line of log should stay a line. */
 const LONGEST_SHOWN = 60;
 
-const SENSITIVE_KEY = /token|passw|secret|sha\d|digest|hash|credential|cookie|bearer|user|^env$|^value$|key/i;
+const SENSITIVE_KEY =
+  /token|passw|secret|sha\d|digest|hash|credential|cookie|bearer|user|^env$|^value$|key|^upstream_auth$|^external_account$|^redis$/i;
 
 /** Known prefixes of credentials, and runs that only a machine writes. */
 const LOOKS_SECRET = [
@@ -58,8 +59,7 @@ export function isSensitive(path: readonly PathPart[]): boolean {
 }
 
 /** What stands in the file, in a few words: `"10.0.0.0/33"`, `the number 8443`, `a list`. */
-export function describe(value: unknown, path: readonly PathPart[]): string {
-  const sensitive = isSensitive(path);
+export function describe(value: unknown, sensitive: boolean): string {
   if (typeof value === 'string') {
     return sensitive && value !== '' ? `a text of ${value.length} characters` : show(value);
   }
@@ -69,8 +69,8 @@ export function describe(value: unknown, path: readonly PathPart[]): string {
 }
 
 /** What stands in the file, and why it cannot stand there. */
-export function found(value: unknown, path: readonly PathPart[], problem: string): string {
-  return `found ${describe(value, path)}: ${problem}`;
+export function found(value: unknown, sensitive: boolean, problem: string): string {
+  return `found ${describe(value, sensitive)}: ${problem}`;
 }
 
 /** Dotted key: `listeners.queen.routes[2].path`. Keys that are no names are quoted in brackets. */

@@ -82,6 +82,7 @@ export const NO_MATERIAL: Material = {
   gateways: new Set(),
 };
 
+/** What stands under a key that was only probably meant may be the secret itself instead of its file, and is left alone. */
 export function references(validated: Validated<PolicyFile>): Reference[] {
   const { value, tree } = validated;
   if (value === null || tree === null) return [];
@@ -117,7 +118,7 @@ export function references(validated: Validated<PolicyFile>): Reference[] {
     const node = tree.at(['authenticators', name]);
     if (authenticator.type === 'bearer') {
       const fileNode = node?.get('tokens_file') ?? null;
-      if (authenticator.tokens_file !== undefined && fileNode !== null) {
+      if (authenticator.tokens_file !== undefined && fileNode?.meant === null) {
         found.push({ kind: 'tokens_file', node: fileNode, file: authenticator.tokens_file });
       }
       found.push(...tokenReferences(authenticator.tokens ?? [], node?.get('tokens') ?? null));
@@ -128,7 +129,7 @@ export function references(validated: Validated<PolicyFile>): Reference[] {
       keyReferences(authenticator, node, found);
     } else if (authenticator.type === 'basic') {
       const fileNode = node?.get('htpasswd_file') ?? null;
-      if (fileNode?.standIn === false) {
+      if (fileNode?.standIn === false && fileNode.meant === null) {
         found.push({ kind: 'htpasswd_file', node: fileNode, file: authenticator.htpasswd_file });
       }
     }

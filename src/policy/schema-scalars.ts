@@ -204,6 +204,8 @@ export const realm = scalar(REALM_FORM, 'wrong_value', (value) =>
     : refused('allowed are up to 64 printable ASCII characters without quotes and backslashes'),
 );
 
+/** How a policy says where a secret stands. */
+export const SECRET_KEYS: readonly string[] = ['file', 'credential', 'env', 'env_file'];
 export const SECRET_FORM =
   'a reference to a secret: { file: PATH }, { credential: NAME }, { env: NAME } or { env_file: NAME }; a secret never stands inline';
 const variable = scalar('the name of an environment variable', 'bad_name', (value) =>

@@ -12,6 +12,7 @@ import { describe, dotted, either, found, isSensitive, isShowable, looksSecret, 
 import type { Issue, IssueCode } from './issue.js';
 import type { Position } from './policy.js';
 import type { ScalarProblem } from './schema.js';
+import { SECRET_FORM, SECRET_KEYS } from './schema-scalars.js';
 
 export interface Validated<T> {
   /** What the schema made of what could be kept; null when that is nothing. */
@@ -113,6 +114,8 @@ type Mend =
 class Reading {
   readonly #tree: Draft;
   readonly #issues: Issue[];
+  /** Of secrets, and broken. */
+  readonly #references = new Set<Draft>();
   #serial = 0;
   /** Nothing is left to read. */
   lost = false;
@@ -202,15 +205,15 @@ class Reading {
         );
         break;
       case 'invalid_format':
-        this.#report('bad_name', node, 'value', found(node.plain(), node.origin.path, `allowed is ${issue.message}`));
+        this.#report('bad_name', node, 'value', this.#found(node, `allowed is ${issue.message}`));
         break;
       case 'custom': {
         const { code, problem, hint } = issue.params as unknown as ScalarProblem;
-        this.#report(code, node, 'value', found(node.plain(), node.origin.path, problem), hint);
+        this.#report(code, node, 'value', this.#found(node, problem), hint);
         break;
       }
       case 'invalid_type':
-        this.#wrong('wrong_type', node, issue.message, hintForType(node, issue.expected, issue.message));
+        this.#wrong('wrong_type', node, issue.message, this.#hintForType(node, issue.expected, issue.message));
         break;
       case 'invalid_value':
         this.#wrongValue(node, issue.message, issue.values);
@@ -222,7 +225,23 @@ class Reading {
   }
 
   #wrong(code: IssueCode, node: Draft, allowed: string, hint?: string): void {
-    this.#report(code, node, 'value', `found ${describe(node.plain(), node.origin.path)}, allowed is ${allowed}`, hint);
+    const what = describe(node.plain(), this.#isSecret(node));
+    this.#report(code, node, 'value', `found ${what}, allowed is ${allowed}`, hint);
+  }
+
+  #found(node: Draft, problem: string): string {
+    return found(node.plain(), this.#isSecret(node), problem);
+  }
+
+  /** May a secret stand there: by the key that was written, by the one that was meant, or as what should name it. */
+  #isSecret(node: Draft): boolean {
+    if (isSensitive(node.origin.path) || isSensitive(node.path)) return true;
+    for (let at: Draft | null = node; at !== null; at = at.parent) if (this.#references.has(at)) return true;
+    return false;
+  }
+
+  #hintForType(node: Draft, expected: string, allowed: string): string | undefined {
+    return hintForType(node, expected, allowed, this.#isSecret(node));
   }
 
   #wrongValue(node: Draft, allowed: string, values: readonly unknown[]): void {
@@ -240,7 +259,7 @@ class Reading {
       if (meant !== undefined) hint = `did you mean ${meant}?`;
       else if (values.some((one) => String(one) === value)) hint = 'write it without quotes';
     }
-    this.#wrong(sameType ? 'wrong_value' : 'wrong_type', node, allowed, hint ?? hintForType(node, '', allowed));
+    this.#wrong(sameType ? 'wrong_value' : 'wrong_type', node, allowed, hint ?? this.#hintForType(node, '', allowed));
   }
 
   #unknownKey(node: Draft | null, key: string, known: readonly string[], mends: Mend[]): void {
@@ -309,6 +328,10 @@ class Reading {
       this.#wrongKind(optionsOf(issue), node, mends);
       return;
     }
+    if (issue.message === SECRET_FORM) {
+      this.#secretReference(issue, path, node, mends);
+      return;
+    }
     const value = node.plain();
     const branches = issue.errors.map((errors) => ({ errors, cost: costOf(errors) }));
     const best = branches.reduce((a, b) => (b.cost < a.cost ? b : a));
@@ -329,7 +352,7 @@ class Reading {
             : undefined;
         const hint =
           meant === undefined
-            ? hintForType(node, expected.includes('array') ? 'array' : '', issue.message)
+            ? this.#hintForType(node, expected.includes('array') ? 'array' : '', issue.message)
             : `did you mean ${meant}?`;
         this.#wrong('wrong_value', node, issue.message, hint);
       } else {
@@ -337,7 +360,7 @@ class Reading {
           'wrong_type',
           node,
           issue.message,
-          hintForType(node, expected.includes('array') ? 'array' : '', issue.message),
+          this.#hintForType(node, expected.includes('array') ? 'array' : '', issue.message),
         );
       }
       mends.push({ kind: 'take_out', node });
@@ -366,6 +389,49 @@ class Reading {
         mends.push({ kind: 'take_out', node: entry });
       }
     }
+  }
+
+  /**
+   * Where a reference to a secret is broken, the secret itself may stand there. So nothing of it is shown, also not as the
+   * name of a file that is missing: what is only probably meant is not looked up.
+   */
+  #secretReference(
+    issue: z.core.$ZodIssueInvalidUnion,
+    path: readonly PropertyKey[],
+    node: Draft,
+    mends: Mend[],
+  ): void {
+    this.#references.add(node);
+    mends.push({ kind: 'take_out', node });
+    const keys = [...node.entries.keys()];
+    const unknown = keys.filter((key) => !SECRET_KEYS.includes(key));
+    const [known, ...others] = keys.filter((key) => SECRET_KEYS.includes(key));
+    // What stood there without a value was told.
+    if (keys.length === 0 && node.dropped.size > 0) return;
+    if (keys.length === 0) this.#wrong('wrong_type', node, SECRET_FORM, this.#hintForType(node, '', SECRET_FORM));
+    for (const key of unknown) this.#unknownSecretKey(node, key);
+    for (const key of others) {
+      const entry = node.get(key);
+      const problem = `cannot stand beside ${known ?? ''}; allowed is ${SECRET_FORM}`;
+      if (entry !== null) this.#report('wrong_value', entry, 'key', problem, 'keep one of them');
+    }
+    if (unknown.length > 0 || others.length > 0) return;
+    const errors = issue.errors.flatMap((branch) => branch.filter((one) => one.path[0] === known));
+    for (const one of errors.filter((one) => node.at(one.path) !== null)) this.#translate(one, path, mends);
+  }
+
+  /** A key that is near none of them may be a piece of the secret. */
+  #unknownSecretKey(node: Draft, key: string): void {
+    const entry = node.get(key);
+    const meant = isShowable(key) ? didYouMean(key, SECRET_KEYS) : undefined;
+    if (entry === null) return;
+    if (meant !== undefined) {
+      this.#report('unknown_key', entry, 'key', `unknown key, did you mean ${meant}?`, `write ${meant}: …`);
+      return;
+    }
+    const hint = this.#hintForType(node, '', SECRET_FORM);
+    const issue = issueAt('unknown_key', node, 'key', `unknown key, allowed is ${SECRET_FORM}`, hint);
+    this.#issues.push({ ...issue, ...entry.origin.keyAt });
   }
 
   /** A `type` that is none of those there are; `node` is that of the type. */
@@ -446,17 +512,17 @@ function optionsOf(issue: z.core.$ZodIssueInvalidUnion): readonly unknown[] {
   return 'options' in issue ? (issue.options ?? []) : [];
 }
 
-function hintForType(node: Draft, expected: string, allowed: string): string | undefined {
+function hintForType(node: Draft, expected: string, allowed: string, isSecret: boolean): string | undefined {
   const value = node.plain();
-  const { path } = node.origin;
+  const { path } = node;
   const key = path.findLast((part) => typeof part === 'string') ?? '';
-  if (allowed.startsWith('a reference to a secret')) {
+  if (allowed === SECRET_FORM) {
     if (path.includes('tokens')) {
       return 'run "guardbee token hash", give it the token, and write sha256: WHAT_IT_PRINTS; or token: { file: PATH }';
     }
     return `put it into a file of mode 0600 and write ${key}: { file: PATH }`;
   }
-  if (isSensitive(path) || typeof value === 'object') return undefined;
+  if (isSecret || typeof value === 'object') return undefined;
   if (expected === 'array' && (typeof value === 'number' || (typeof value === 'string' && isShowable(value)))) {
     const text = String(value);
     return `write a list: ${key}: [${/^[A-Za-z0-9./][A-Za-z0-9./_-]*$/.test(text) ? text : quote(text)}]`;
