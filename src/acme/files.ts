@@ -143,17 +143,29 @@ export class AccountFile {
     this.#file = path.join(this.#dir, 'account.json');
   }
 
-  /** Makes a key where there is none, and has it on the disk before anybody hears of it. @throws AcmeFileError, StateError */
+  /**
+   * Makes a key where there is no file, and has it on the disk before anybody hears of it. A file that is damaged stays as
+   * it is: external accounts, CAA records (RFC 8657) and limits may hang on its account, so whether there is to be another
+   * is for the operator to say.
+   *
+   * @throws AcmeFileError, StateError
+   */
   async open(): Promise<{ readonly key: KeyObject; readonly url: string | null }> {
     if (this.#key === null) {
       await makeDirectory(this.#dir);
       await sweep(this.#dir);
-      const { key, url, contact } = parse(await readPrivate(this.#file));
-      this.#key = typeof key === 'string' ? keyFromPem(key) : null;
-      if (this.#key === null) {
+      const text = await readPrivate(this.#file);
+      if (text === null) {
         this.#key = newKey();
         await this.#write();
       } else {
+        const { key, url, contact } = parse(text);
+        this.#key = typeof key === 'string' ? keyFromPem(key) : null;
+        if (this.#key === null) {
+          throw new StateError(
+            `${this.#file} is damaged: it holds no key of an account; put it back from a backup, or move it away: another account is opened then`,
+          );
+        }
         this.#url = typeof url === 'string' ? url : null;
         this.contact = typeof contact === 'string' ? contact : null;
       }
