@@ -17,8 +17,8 @@ export interface Look {
   /** Epoch milliseconds; null where there is nothing to renew, and where that is done at once. */
   readonly renewAtMs: number | null;
   readonly status: HostStatus;
-  /** Why nothing can be said. */
-  readonly fault: string | null;
+  /** Why nothing can be said, and what to do about it. */
+  readonly fault: { readonly why: string; readonly fix: string } | null;
 }
 
 export async function look(
@@ -46,6 +46,10 @@ export async function look(
   } catch (error) {
     if (!(error instanceof AcmeFileError) && !(error instanceof StateError)) throw error;
     const nothing = { issued: null, isUnusable: false, isOfAnother: false, renewAtMs: null, status: NOTHING_TRIED };
-    return { file, ...nothing, fault: error.message };
+    const fix =
+      error instanceof AcmeFileError
+        ? 'put its mode right'
+        : 'let the user that guardbee runs as read it, and ask as that user; or move it away';
+    return { file, ...nothing, fault: { why: error.message, fix } };
   }
 }

@@ -74,7 +74,7 @@ function standing({ issued, isUnusable, fault }: Look, nowMs: number): Standing 
 
 function linesOfHost(found: Look, nowMs: number): Line[] {
   const { file, issued, isUnusable, isOfAnother, renewAtMs, status, fault } = found;
-  if (fault !== null) return [['  ', { tone: 'bad', text: fault }]];
+  if (fault !== null) return [['  ', { tone: 'bad', text: fault.why }]];
   const { lastFailure } = status;
   const failure: Line[] =
     lastFailure === null
@@ -104,7 +104,7 @@ function hostInJson(host: string, found: Look, nowMs: number): Readonly<Record<s
     issued_by: issued === null ? null : issued.directory,
     renewed_from: renewAtMs === null ? null : iso(renewAtMs),
     last_failure: lastFailure === null ? null : { time: iso(lastFailure.atMs), why: lastFailure.why },
-    fault,
+    fault: fault === null ? null : fault.why,
   };
 }
 

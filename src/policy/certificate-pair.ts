@@ -7,6 +7,27 @@ export type CertificateVerdict =
   | { readonly ok: true; readonly validity: 'valid' | 'expired' | 'not_yet_valid' }
   | { readonly ok: false; readonly of: 'cert' | 'key'; readonly problem: string; readonly hint?: string };
 
+const NO_CERTIFICATE = 'there is no PEM certificate in it';
+
+/** ASN.1 begins with a SEQUENCE, and PEM with a text. */
+function isDer(bytes: Buffer): boolean {
+  return bytes[0] === 0x30 && !bytes.includes('-----BEGIN ');
+}
+
+function mendCertificate(cert: Buffer): string {
+  if (isDer(cert)) return 'if it is one in DER, convert it: openssl x509 -inform der -in OLD.crt -out NEW.crt';
+  return cert.includes('-----BEGIN CERTIFICATE-----')
+    ? 'it is damaged: copy it anew from where it was issued'
+    : 'name the file with -----BEGIN CERTIFICATE----- in it';
+}
+
+function mendKey(key: Buffer): string {
+  if (isDer(key)) return 'if it is one in DER, convert it: openssl pkey -inform der -in OLD.key -out NEW.key';
+  return key.includes('PRIVATE KEY-----')
+    ? 'it is damaged: copy it anew from where it was made'
+    : 'name the file with -----BEGIN PRIVATE KEY----- in it';
+}
+
 /** Do these two belong together, and would TLS take them. Says nothing of what the key holds. */
 export function judgeCertificatePair(cert: Buffer, key: Buffer, now: number): CertificateVerdict {
   const text = cert.toString('latin1');
@@ -22,8 +43,10 @@ export function judgeCertificatePair(cert: Buffer, key: Buffer, now: number): Ce
   try {
     certificate = new X509Certificate(cert);
   } catch {
-    return { ok: false, of: 'cert', problem: 'there is no PEM certificate in it' };
+    return { ok: false, of: 'cert', problem: NO_CERTIFICATE, hint: mendCertificate(cert) };
   }
+  // Node reads DER here, and TLS does not.
+  if (isDer(cert)) return { ok: false, of: 'cert', problem: NO_CERTIFICATE, hint: mendCertificate(cert) };
   const start = key.indexOf('-----BEGIN ');
   if (start >= 0 && (key.includes('ENCRYPTED PRIVATE KEY-----') || key.includes('Proc-Type: 4,ENCRYPTED'))) {
     return {
@@ -37,7 +60,7 @@ export function judgeCertificatePair(cert: Buffer, key: Buffer, now: number): Ce
   try {
     privateKey = createPrivateKey(key);
   } catch {
-    return { ok: false, of: 'key', problem: 'there is no PEM private key in it' };
+    return { ok: false, of: 'key', problem: 'there is no PEM private key in it', hint: mendKey(key) };
   }
   if (!certificate.checkPrivateKey(privateKey)) {
     return {
@@ -50,11 +73,11 @@ export function judgeCertificatePair(cert: Buffer, key: Buffer, now: number): Ce
   try {
     createSecureContext({ cert, key, minVersion: 'TLSv1.2' });
   } catch (error) {
-    return {
-      ok: false,
-      of: 'cert',
-      problem: `TLS does not take it (${(error as NodeJS.ErrnoException).code ?? 'unknown error'})`,
-    };
+    const code = (error as NodeJS.ErrnoException).code ?? 'unknown error';
+    const hint = /TOO_SMALL|TOO_WEAK/.test(code)
+      ? 'have one issued with ECDSA, or RSA of 2048 bits or more, and SHA-256'
+      : "see that each certificate in it is whole: the server's own first, those of its issuers after it";
+    return { ok: false, of: 'cert', problem: `TLS does not take it (${code})`, hint };
   }
   if (now > Date.parse(certificate.validTo)) return { ok: true, validity: 'expired' };
   if (now < Date.parse(certificate.validFrom)) return { ok: true, validity: 'not_yet_valid' };

@@ -166,7 +166,7 @@ function policyFault(fault: FileFault): [code: IssueCode, message: string, hint?
     case 'too_large':
       return ['too_large', `the file is larger than ${fault.limit / 1024 / 1024} MiB`];
     default:
-      return ['file_unreadable', describeFault(fault)];
+      return ['file_unreadable', describeFault(fault), mendFault(fault)];
   }
 }
 
@@ -182,6 +182,20 @@ function describeFault(fault: FileFault): string {
       return `it is larger than ${fault.limit / 1024 / 1024} MiB`;
     case 'too_open':
       return `${fault.why} (mode ${fault.mode}), allowed is ${fault.allowed}`;
+  }
+}
+
+/** What to do about it. @param missing where there is no such file */
+function mendFault(fault: FileFault, missing = 'put it there, or name another'): string {
+  switch (fault.kind) {
+    case 'missing':
+      return missing;
+    case 'unreadable':
+    case 'too_open':
+      return fault.fix;
+    case 'not_a_file':
+    case 'too_large':
+      return 'put the right file there, or name another';
   }
 }
 
@@ -338,8 +352,7 @@ class Gathering {
   /** Says what is wrong with a file that must be private. */
   #privateFault(node: Draft | null, file: string, fault: FileFault, hint?: string): void {
     const what = `the file ${show(this.#called(file))}: ${describeFault(fault)}`;
-    if (fault.kind === 'too_open') this.#error('secret_too_open', node, what, fault.fix);
-    else this.#error('secret_missing', node, what, fault.kind === 'missing' ? hint : undefined);
+    this.#error(fault.kind === 'too_open' ? 'secret_too_open' : 'secret_missing', node, what, mendFault(fault, hint));
   }
 
   async #readTokens(node: Draft, file: string): Promise<Validated<TokensFile> | null> {
@@ -372,7 +385,7 @@ class Gathering {
     } else if (fault?.kind === 'too_large') {
       this.#error('bad_key', node, `${called}: it is larger than ${LARGEST_KEY_SET / 1024} KiB`);
     } else if (fault !== null) {
-      this.#error('key_missing', node, `${called}: ${describeFault(fault)}`);
+      this.#error('key_missing', node, `${called}: ${describeFault(fault)}`, mendFault(fault));
     }
     if (bytes === null) return null;
     const keys = from === 'jwks' ? readJwkSet(bytes) : readPublicKeyPem(bytes);
@@ -409,7 +422,7 @@ class Gathering {
       const what = `the file ${show(this.#called(cert))}: ${describeFault(certRead.fault)}`;
       const made = 'guardbee makes one itself with tls: { self_signed: { names: [NAME] } }';
       const hint = shownTo === 'clients' ? made : undefined;
-      this.#error('certificate_missing', certNode, what, hint);
+      this.#error('certificate_missing', certNode, what, mendFault(certRead.fault, hint));
     }
     if (keyRead.fault !== null) this.#privateFault(keyNode, key, keyRead.fault);
     if (certRead.bytes === null || keyRead.bytes === null) return null;
@@ -451,7 +464,7 @@ class Gathering {
       if (one.fault.kind === 'too_open') {
         this.#error('file_writable', node.get(key), `${what}, and with it ${gets}`, one.fault.fix);
       } else {
-        this.#error('certificate_missing', node.get(key), what);
+        this.#error('certificate_missing', node.get(key), what, mendFault(one.fault));
       }
     }
     if (caRead.bytes === null || (crlRead !== null && crlRead.bytes === null)) return null;

@@ -32,7 +32,7 @@ export type Demand = 'private' | 'trusted' | 'any';
 
 export type FileFault =
   | { readonly kind: 'missing' }
-  | { readonly kind: 'unreadable'; readonly why: string }
+  | { readonly kind: 'unreadable'; readonly why: string; readonly fix: string }
   | { readonly kind: 'not_a_file'; readonly what: string }
   | { readonly kind: 'too_large'; readonly limit: number }
   /** Others may read it, write it, or exchange it. `mode` is that of what is too open: the file, or a folder above. */
@@ -314,13 +314,17 @@ function faultOf(error: unknown): FileFault {
       return { kind: 'missing' };
     case 'EACCES':
     case 'EPERM':
-      return { kind: 'unreadable', why: `user ${process.geteuid?.() ?? ''} has no permission`.replace('  ', ' ') };
+      return {
+        kind: 'unreadable',
+        why: `user ${process.geteuid?.() ?? ''} has no permission`.replace('  ', ' '),
+        fix: 'let the user that guardbee runs as read the file and enter each folder on the way to it, or ask as that user',
+      };
     case 'ELOOP':
-      return { kind: 'unreadable', why: 'its symbolic links go in a circle' };
+      return { kind: 'unreadable', why: 'its symbolic links go in a circle', fix: 'have the link lead to a file' };
     case 'ENXIO':
       return { kind: 'not_a_file', what: 'a device or socket' };
     default:
-      return { kind: 'unreadable', why: code ?? 'unknown error' };
+      return { kind: 'unreadable', why: code ?? 'unknown error', fix: 'see what keeps the system from reading it' };
   }
 }
 

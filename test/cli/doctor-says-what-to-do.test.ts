@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { chmodSync, mkdirSync, writeFileSync } from 'node:fs';
+import { chmodSync, chownSync, lchownSync, mkdirSync, readdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { type RequestListener, Server as HttpServer, createServer } from 'node:http';
 import { createServer as createTlsServer } from 'node:https';
 import { type AddressInfo, type Server, createServer as createTcpServer } from 'node:net';
@@ -188,6 +188,140 @@ test('certificates are judged by their days, and by the hosts they must name', a
     assert.equal(names!.status, 'warn');
     assert.match(names!.detail, /no certificate names queen\.example,/);
   }
+});
+
+test('what keeps a certificate or its key from being used, and what to do about that', async (t) => {
+  const authority = await TestAuthority.create();
+  const pair = await authority.issue({ names: ['queen.lan'] });
+  const other = await authority.issue({ names: ['queen.lan'] });
+  const der = (pem: string): Buffer => Buffer.from(pem.replace(/-----.*-----/g, ''), 'base64');
+  const damaged = (pem: string): string => pem.replace(/\n.{20}/, '\n');
+  const cases: readonly {
+    readonly name: string;
+    readonly of: 'cert' | 'key';
+    readonly put: (file: string) => void;
+    readonly says: RegExp;
+    readonly fix: RegExp;
+  }[] = [
+    { name: 'no certificate', of: 'cert', put: rmSync, says: /no such file/, fix: /^guardbee makes one itself/ },
+    { name: 'no key', of: 'key', put: rmSync, says: /no such file/, fix: /^put it there, or name another$/ },
+    ...(['cert', 'key'] as const).flatMap((of) => [
+      {
+        name: `no permission for the ${of}`,
+        of,
+        put: (file: string) => {
+          chmodSync(file, 0);
+        },
+        says: /user \d+ has no permission/,
+        fix: /^let the user that guardbee runs as read the file .* or ask as that user$/,
+      },
+      {
+        name: `a folder for the ${of}`,
+        of,
+        put: (file: string) => {
+          rmSync(file);
+          mkdirSync(file);
+        },
+        says: /it is a folder/,
+        fix: /^put the right file there/,
+      },
+      {
+        name: `a ${of} that leads to itself`,
+        of,
+        put: (file: string) => {
+          rmSync(file);
+          symlinkSync(file, file);
+        },
+        says: /in a circle/,
+        fix: /^have the link lead to a file$/,
+      },
+      {
+        name: `a ${of} in DER`,
+        of,
+        put: (file: string) => {
+          writeFileSync(file, der(of === 'cert' ? pair.cert : pair.key));
+        },
+        says: /there is no PEM/,
+        fix: /in DER, convert it: openssl (?:x509|pkey) -inform der /,
+      },
+      {
+        name: `a damaged ${of}`,
+        of,
+        put: (file: string) => {
+          writeFileSync(file, damaged(of === 'cert' ? pair.cert : pair.key));
+        },
+        says: /there is no PEM/,
+        fix: /^it is damaged: copy it anew/,
+      },
+      {
+        name: `something else for the ${of}`,
+        of,
+        put: (file: string) => {
+          writeFileSync(file, 'none\n');
+        },
+        says: /there is no PEM/,
+        fix: /^name the file with -----BEGIN (?:CERTIFICATE|PRIVATE KEY)----- in it$/,
+      },
+    ]),
+    {
+      name: 'the key of another',
+      of: 'key',
+      put: (file) => {
+        writeFileSync(file, other.key);
+      },
+      says: /not that of the certificate/,
+      fix: /^the first certificate in the file must be the one of this key/,
+    },
+  ];
+  for (const { name, of: which, put, says, fix } of cases) {
+    await t.test(name, async (t) => {
+      const folder = new TemporaryDirectory(t);
+      const files = writeKeyPair(folder, pair);
+      const tls = { cert: 'server.crt', key: 'server.key' };
+      const file = writePolicy(folder, policyIn(folder, { listener: { tls } }));
+      put(which === 'cert' ? files.certFile : files.keyFile);
+      const { checks } = await asSomebody(folder, () => doctor(file));
+      const found = checks.find(({ detail }) => detail.includes(` listeners.main.tls.${which}: `));
+      assert.equal(found?.status, 'failed', JSON.stringify(checks));
+      assert.match(found.detail, says);
+      assert.match(found.fix ?? '', fix);
+    });
+  }
+});
+
+/** Root may read everything, so that it asks as another user, whose folder it is. */
+async function asSomebody<T>(folder: TemporaryDirectory, ask: () => Promise<T>): Promise<T> {
+  if (process.geteuid?.() !== 0) return await ask();
+  const somebody = 65534;
+  chownSync(folder.path, somebody, somebody);
+  for (const name of readdirSync(folder.path)) lchownSync(folder.file(name), somebody, somebody);
+  process.seteuid?.(somebody);
+  try {
+    return await ask();
+  } finally {
+    process.seteuid?.(0);
+  }
+}
+
+test('a self-signed certificate that is none is made anew, and one that cannot be read is said', async (t) => {
+  const folder = new TemporaryDirectory(t);
+  const file = writePolicy(folder, policyIn(folder, { listener: { tls: { self_signed: { names: ['queen.lan'] } } } }));
+  const place = folder.file('state/tls/main');
+  const certificate = path.join(place, 'self-signed.crt');
+  assert.match(of((await doctor(file)).checks, 'certificate main').detail, /is made at the first start$/);
+
+  mkdirSync(place, { recursive: true, mode: 0o700 });
+  writeFileSync(certificate, 'none', { mode: 0o644 });
+  const broken = of((await doctor(file)).checks, 'certificate main');
+  assert.equal(broken.status, 'warn');
+  assert.equal(broken.detail, `there is no certificate in ${certificate}`);
+  assert.match(broken.fix ?? '', /reload, which makes a new one$/);
+
+  rmSync(certificate);
+  mkdirSync(certificate);
+  const unreadable = of((await doctor(file)).checks, 'certificate main');
+  assert.equal(unreadable.status, 'failed');
+  assert.match(unreadable.fix ?? '', /^ask as the user that guardbee runs as; if you did, move it away$/);
 });
 
 test('an upstream is looked for, and where it listens', async (t) => {

@@ -4,6 +4,7 @@ import { rootCertificates } from 'node:tls';
 import type { HttpListener, Policy, TcpListener } from '../../policy/policy.js';
 import { type CertificateDescription, describeCertificate } from '../../server/certificate.js';
 import { readStateFile } from '../../state/state-directory.js';
+import { StateError } from '../../state/store.js';
 import { daysLeft, validity } from '../certificate-text.js';
 import { count } from '../check.js';
 import { type Finding, failed, ok, warn } from './finding.js';
@@ -35,9 +36,18 @@ export async function lookAtCertificates(
   }
   if (tls.kind === 'acme') return await lookAtIssued(policy, tls.hosts, nowMs);
   const file = path.join(policy.stateDir, 'tls', name, 'self-signed.crt');
-  const bytes = await readStateFile(file, LARGEST_CERTIFICATE).catch(() => null);
-  const chain = readChain(bytes === null ? '' : bytes.toString('utf8'));
-  if (chain === null) return [ok(check, `${file} is made at the first start`)];
+  let bytes: Buffer | null;
+  try {
+    bytes = await readStateFile(file, LARGEST_CERTIFICATE);
+  } catch (error) {
+    if (!(error instanceof StateError)) throw error;
+    return [failed(check, error.message, 'ask as the user that guardbee runs as; if you did, move it away')];
+  }
+  if (bytes === null) return [ok(check, `${file} is made at the first start`)];
+  const chain = readChain(bytes.toString('utf8'));
+  if (chain === null) {
+    return [warn(check, `there is no certificate in ${file}`, 'guardbee run, or reload, which makes a new one')];
+  }
   const [{ described }] = chain;
   return [
     judgeDates(check, file, described, nowMs, 'guardbee reload, which makes a new one'),
@@ -53,7 +63,7 @@ async function lookAtIssued(policy: Policy, hosts: readonly string[], nowMs: num
     const check = `certificate ${host}`;
     const { issued, isUnusable, isOfAnother, status, renewAtMs, fault } = await look(policy, host, nowMs);
     const why = status.lastFailure === null ? null : `${status.lastFailure.why} (${day(status.lastFailure.atMs)})`;
-    if (fault !== null) findings.push(failed(check, fault, 'put its mode right'));
+    if (fault !== null) findings.push(failed(check, fault.why, fault.fix));
     else if (issued === null) {
       findings.push(
         why === null
