@@ -1,9 +1,9 @@
-/** Load from wrk and h2load, on the core that the proxy is not on. */
+/** Load from wrk and h2load, on the core that the proxy is not on, where nothing else is said. */
 import { spawn } from 'node:child_process';
 import { readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Guard } from './peers/peer.js';
-import { LOAD_CORE, has } from './program.js';
+import { LOAD_CORE, endedCpuMicroseconds, onCore } from './program.js';
 
 export interface Load {
   readonly requests: number;
@@ -16,8 +16,8 @@ export interface Latency {
   readonly p99: number;
 }
 
-async function output(command: readonly string[]): Promise<string> {
-  const pinned = has('taskset') ? ['taskset', '-c', String(LOAD_CORE), ...command] : command;
+async function output(command: readonly string[], core: number | null = LOAD_CORE): Promise<string> {
+  const pinned = onCore(core, command);
   const child = spawn(pinned[0] ?? '', pinned.slice(1), { stdio: ['ignore', 'pipe', 'pipe'] });
   let said = '';
   for (const stream of [child.stdout, child.stderr])
@@ -38,25 +38,36 @@ export interface WrkOptions {
   readonly script?: string;
   /** Every answer is a refusal: what is measured is what those cost. */
   readonly refused?: boolean;
+  /** Null: any. */
+  readonly core?: number | null;
+}
+
+export interface WrkLoad extends Load {
+  /** What wrk itself took, in microseconds. */
+  readonly cpu: number;
 }
 
 /** As many requests as go through, HTTP/1.1, each connection one at a time. */
-export async function closedLoad(guard: Guard, options: WrkOptions): Promise<Load> {
-  const { path, seconds, connections, script, refused = false } = options;
-  const said = await output([
-    'wrk',
-    '-t1',
-    `-c${String(connections)}`,
-    `-d${String(seconds)}`,
-    ...bearer(guard),
-    ...(script === undefined ? [] : ['-s', script]),
-    `${guard.url}${path}`,
-  ]);
+export async function closedLoad(guard: Guard, options: WrkOptions): Promise<WrkLoad> {
+  const { path, seconds, connections, script, refused = false, core = LOAD_CORE } = options;
+  const before = endedCpuMicroseconds();
+  const said = await output(
+    [
+      'wrk',
+      '-t1',
+      `-c${String(connections)}`,
+      `-d${String(seconds)}`,
+      ...bearer(guard),
+      ...(script === undefined ? [] : ['-s', script]),
+      `${guard.url}${path}`,
+    ],
+    core,
+  );
   const requests = Number(/(\d+) requests in/.exec(said)?.[1] ?? 0);
   const others = Number(/Non-2xx or 3xx responses: (\d+)/.exec(said)?.[1] ?? 0);
   if (requests === 0 || others !== (refused ? requests : 0) || said.includes('Socket errors'))
     throw new Error(`the load went wrong:\n${said}`);
-  return { requests, perSecond: requests / seconds };
+  return { requests, perSecond: requests / seconds, cpu: endedCpuMicroseconds() - before };
 }
 
 /** The same over HTTP/2, `streams` at a time on each connection. */

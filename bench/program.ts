@@ -3,10 +3,16 @@ import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { fileURLToPath } from 'node:url';
+import { coresFor } from '../src/workers/cores.js';
 
-/** The core for what is measured, and the one for all else. */
-export const PROXY_CORE = 0;
-export const LOAD_CORE = 1;
+/** How many cores this run has for itself. All of this is asked before it keeps itself to one. */
+export const CORES = await coresFor('self');
+
+/** As taskset says it: `0-1`, `2,4-7`. */
+const ALL_CORES = allCores();
+
+/** The core for what is measured, and the one for all else: the same where there is no other. */
+export const [PROXY_CORE, LOAD_CORE] = firstTwo(ALL_CORES);
 
 const READY_MS = 30_000;
 
@@ -34,6 +40,7 @@ export interface Running {
 
 interface Start {
   readonly command: readonly string[];
+  /** Null: any. */
   readonly core: number | null;
   /** Ready when this is on stdout… */
   readonly until?: RegExp;
@@ -50,7 +57,7 @@ export async function endAll(): Promise<void> {
 }
 
 export async function start({ command, core, until, ready, env }: Start): Promise<Running> {
-  const pinned = core !== null && has('taskset') ? ['taskset', '-c', String(core), ...command] : [...command];
+  const pinned = onCore(core, command);
   const began = performance.now();
   const child = spawn(pinned[0] ?? '', pinned.slice(1), {
     stdio: ['ignore', 'pipe', 'pipe'],
@@ -102,6 +109,28 @@ async function end(child: ChildProcess): Promise<void> {
   clearTimeout(timer);
 }
 
+/** Kept to a core, or on any of them (null), which a child of this process else is not. */
+export function onCore(core: number | null, command: readonly string[]): string[] {
+  return has('taskset') ? ['taskset', '-c', core === null ? ALL_CORES : String(core), ...command] : [...command];
+}
+
+function allCores(): string {
+  try {
+    return /^Cpus_allowed_list:\s*(\S+)$/m.exec(readFileSync('/proc/self/status', 'utf8'))?.[1] ?? '0';
+  } catch {
+    return '0';
+  }
+}
+
+function firstTwo(list: string): readonly [number, number] {
+  const cores = list.split(',').flatMap((range) => {
+    const [from = 0, to = from] = range.split('-').map(Number);
+    return to > from ? [from, from + 1] : [from];
+  });
+  const [first = 0, second = first] = cores;
+  return [first, second];
+}
+
 /** A process and its children, and theirs. */
 function family(pid: number): number[] {
   const pids = [pid];
@@ -116,13 +145,19 @@ function family(pid: number): number[] {
   return pids;
 }
 
-/** proc(5): ticks of 10 ms, and those of children that have ended. */
-function cpuMicroseconds(pid: number): number {
+/** User and system time of one process. proc(5): in ticks of 10 ms. */
+export function cpuMicroseconds(pid: number): number {
   const fields = statFields(pid);
   return (Number(fields[11]) + Number(fields[12])) * 10_000;
 }
 
-function statFields(pid: number): readonly string[] {
+/** Of all that this process has started and that has ended since. */
+export function endedCpuMicroseconds(): number {
+  const fields = statFields('self');
+  return (Number(fields[13]) + Number(fields[14])) * 10_000;
+}
+
+function statFields(pid: number | 'self'): readonly string[] {
   try {
     return readFileSync(`/proc/${String(pid)}/stat`, 'utf8')
       .replace(/^.*\) /, '')

@@ -62,6 +62,8 @@ export interface Turns {
   readonly warmUp: number;
   /** The CPU time of a unit, and the figures of `act`, as the medians of all rounds. */
   readonly unit: string;
+  /** The name of a figure: `times` is then that figure to the first's, of the same round. */
+  readonly compared?: string;
 }
 
 /**
@@ -71,7 +73,7 @@ export interface Turns {
 export async function inTurns(
   bench: Bench,
   started: readonly Started[],
-  { warmUp, unit }: Turns,
+  { warmUp, unit, compared }: Turns,
   act: (guard: Guard, started: Started) => Promise<Turn>,
 ): Promise<Row[]> {
   const all = started.map(({ peer }) => ({ name: peer.name, cpu: [] as number[], figures: [] as Turn['figures'][] }));
@@ -98,6 +100,10 @@ export async function inTurns(
     }
     if (first !== undefined && first.name !== name)
       cells['share'] = median(cpu.map((one, round) => (first.cpu[round] ?? Number.NaN) / one));
+    if (first !== undefined && first.name !== name && compared !== undefined)
+      cells['times'] = median(
+        figures.map((one, round) => (one?.[compared] ?? Number.NaN) / (first.figures[round]?.[compared] ?? Number.NaN)),
+      );
     return { name, cells };
   });
 }

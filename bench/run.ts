@@ -18,6 +18,7 @@ import { json } from './workloads/json.js';
 import { judged } from './workloads/judged.js';
 import { jwtFirst } from './workloads/jwt-first.js';
 import { policySize } from './workloads/policy-size.js';
+import { processes } from './workloads/processes.js';
 import { refusals } from './workloads/refusals.js';
 import { reloading } from './workloads/reload.js';
 import { sse } from './workloads/sse.js';
@@ -26,7 +27,7 @@ import { websocket } from './workloads/websocket.js';
 
 const WORKLOADS: readonly Workload[] = [
   ...[json, http2, handshakes, bodies, sse, websocket, idleStreams],
-  ...[jwtFirst, judged, refusals, policySize, starting, reloading],
+  ...[jwtFirst, judged, refusals, policySize, processes, starting, reloading],
 ];
 
 const USAGE = `usage: npm run bench [-- [WORKLOAD…] [--only NAME]… [--starts N] [--rounds N] [--seconds N] [--json FILE]]

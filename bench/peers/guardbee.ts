@@ -17,6 +17,8 @@ export interface Terms {
   readonly networks?: readonly string[];
   readonly tokens?: readonly string[];
   readonly credential?: 'token' | 'jwt';
+  /** Else the proxy's; null: any. */
+  readonly core?: number | null;
 }
 
 /** Token or JWT, networks, routes, an access log, metrics: everything that is on in an ordinary policy. */
@@ -43,7 +45,7 @@ async function run(setting: Setting, terms: Terms): Promise<Guard> {
   const said = (): string => readFileSync(log, { encoding: 'utf8', flag: 'a+' });
   const running = await start({
     command: [process.execPath, beside('../src/cli/guardbee.js'), 'run', '--policy', policy],
-    core: PROXY_CORE,
+    core: terms.core === undefined ? PROXY_CORE : terms.core,
     // It logs to a file in this run, so its address is read from there.
     ready: () => Promise.resolve(listening.test(said())),
   });

@@ -7,18 +7,17 @@ import { plain } from '../peers/guardbee.js';
 import { httpProxy } from '../peers/http-proxy.js';
 import { nginx } from '../peers/nginx.js';
 import type { Guard } from '../peers/peer.js';
-import { LOAD_CORE, has } from '../program.js';
+import { LOAD_CORE, onCore } from '../program.js';
 import { type Workload, inTurns, withPeers } from '../rounds.js';
 
 const MEBIBYTE = 1024 * 1024;
 const LARGE = 100;
 
 async function curl(guard: Guard, args: readonly string[]): Promise<void> {
-  const command = [
-    ...(has('taskset') ? ['taskset', '-c', String(LOAD_CORE)] : []),
+  const command = onCore(LOAD_CORE, [
     ...['curl', '--silent', '--show-error', '--fail', '--insecure', '--http1.1', '--max-time', '60'],
     ...['--header', `Authorization: Bearer ${guard.credential}`, ...args],
-  ];
+  ]);
   const child = spawn(command[0] ?? '', command.slice(1), { stdio: ['ignore', 'ignore', 'inherit'] });
   const [code] = (await once(child, 'exit')) as [number | null];
   if (code !== 0) throw new Error(`curl ended with ${String(code)}`);
