@@ -3,7 +3,7 @@ import { generateKeyPairSync, randomBytes, sign } from 'node:crypto';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { ensureSelfSigned } from '../src/server/certificate.js';
+import { ensureSelfSigned } from '../src/server/self-signed.js';
 import { LOAD_CORE, type Running, beside, start } from './program.js';
 
 export interface Setting {

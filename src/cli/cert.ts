@@ -5,8 +5,8 @@ import {
   CertificateError,
   type CertificateErrorCode,
   describeCertificate,
-  ensureSelfSigned,
 } from '../server/certificate.js';
+import { ensureSelfSigned } from '../server/self-signed.js';
 import { registerIssued } from './cert-issued.js';
 import { inJson, linesOf, validity } from './certificate-text.js';
 import { EXIT, Ending, ending } from './exit-code.js';

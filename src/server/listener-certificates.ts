@@ -8,14 +8,10 @@ import type { Metrics } from '../observe/metrics.js';
 import { constant } from '../observe/redact.js';
 import { authorityDigest } from '../policy/client-authority.js';
 import type { CertificatePair, HttpListener, Listener, Policy, TcpListener } from '../policy/policy.js';
-import {
-  CertificateError,
-  type SniContexts,
-  createSniContexts,
-  describeCertificate,
-  ensureSelfSigned,
-} from './certificate.js';
+import { CertificateError, describeCertificate } from './certificate.js';
 import { clientCertificateOptions } from './client-certificate.js';
+import { ensureSelfSigned } from './self-signed.js';
+import { type SniContexts, createSniContexts } from './sni-contexts.js';
 import { digestOfPairs } from './reloading.js';
 
 export interface ListenerTls {

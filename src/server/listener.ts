@@ -10,7 +10,7 @@ import type { ProxiedConnection } from '../net/proxy-protocol.js';
 import { isVouchedFor } from '../identity/mtls.js';
 import { authorityDigest } from '../policy/client-authority.js';
 import type { HttpListener, Listener, TcpListener } from '../policy/policy.js';
-import type { Challenged, SniContexts } from './certificate.js';
+import type { Challenged, SniContexts } from './sni-contexts.js';
 import { readClientCertificate } from './client-certificate.js';
 import type { Caller, ClientCertificate } from '../identity/caller.js';
 import { type ConnectionEvents, type Refused, turnsAway } from './connection-events.js';

@@ -20,7 +20,8 @@ const MAY_REVEAL: readonly string[] = [
   // The key of the certificate that an outbound listener shows.
   'proxy/secure-connect.ts',
   // OpenSSL takes the key as text; a new one is written to its file.
-  'server/certificate.ts',
+  'server/self-signed.ts',
+  'server/sni-contexts.ts',
   // The URL of Redis, with its password, is handed to the package that connects there.
   'state/redis-link.ts',
   // HKDF makes keys of it.

@@ -13,8 +13,9 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { test } from 'node:test';
-import { CertificateError, describeCertificate, ensureSelfSigned } from '../../src/server/certificate.js';
+import { CertificateError, describeCertificate } from '../../src/server/certificate.js';
 import type { CertificateErrorCode } from '../../src/server/certificate.js';
+import { ensureSelfSigned } from '../../src/server/self-signed.js';
 import { TestAuthority } from '../support/certificates.js';
 import { TemporaryDirectory } from '../support/temporary-directory.js';
 

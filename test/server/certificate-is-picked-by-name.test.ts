@@ -11,13 +11,10 @@ import { inspect, promisify } from 'node:util';
 import { generate } from 'selfsigned';
 import type { CertificatePair } from '../../src/policy/policy.js';
 import { Secret } from '../../src/secret/secret.js';
-import {
-  CertificateError,
-  createSniContexts,
-  describeCertificate,
-  ensureSelfSigned,
-} from '../../src/server/certificate.js';
+import { CertificateError, describeCertificate } from '../../src/server/certificate.js';
 import type { CertificateErrorCode } from '../../src/server/certificate.js';
+import { ensureSelfSigned } from '../../src/server/self-signed.js';
+import { createSniContexts } from '../../src/server/sni-contexts.js';
 import { TestAuthority } from '../support/certificates.js';
 import type { KeyPair } from '../support/certificates.js';
 import { requireComponent } from '../support/component.js';
