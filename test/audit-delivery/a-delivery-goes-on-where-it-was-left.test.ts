@@ -34,6 +34,17 @@ async function leftBehind(directory: TemporaryDirectory, collector: TestCollecto
   collector.treat = () => 200;
 }
 
+async function reopened(directory: TemporaryDirectory, collector: TestCollector): Promise<DeliveredTrail> {
+  return await DeliveredTrail.open(directory, await deliverySettings(collector.url), SMALL);
+}
+
+/** Waits until all of the rest is delivered. @returns the number of its first record */
+async function firstOfRest(trail: DeliveredTrail, collector: TestCollector, before: number): Promise<number> {
+  const first = await collector.until(() => collector.taken[before] ?? null, 'a record');
+  await waitUntil(() => trail.delivery.behind === 0, 'the rest');
+  return numberOf(first);
+}
+
 describe('a delivery goes on where it was left', () => {
   test('after a segment that could not be looked at for a moment', async () => {
     await using collector = await TestCollector.start();
@@ -62,7 +73,7 @@ describe('a delivery goes on where it was left', () => {
     await leftBehind(directory, collector);
     const before = collector.taken.length;
     assert.equal(cursorOf(directory).seq, before);
-    await using second = await DeliveredTrail.open(directory, await deliverySettings(collector.url), SMALL);
+    await using second = await reopened(directory, collector);
     await collector.untilHas(second.add(10));
     await second.close();
     assertSameLines(collector.taken, linesOf(directory));
@@ -84,10 +95,8 @@ describe('a delivery goes on where it was left', () => {
         mode: 0o600,
       });
       const before = collector.taken.length;
-      await using again = await DeliveredTrail.open(directory, await deliverySettings(collector.url), SMALL);
-      await collector.until(() => collector.taken[before] ?? null, 'a record');
-      await waitUntil(() => again.delivery.behind === 0, 'the rest');
-      assert.equal(numberOf(collector.taken[before] ?? ''), cursor.seq + 1);
+      await using again = await reopened(directory, collector);
+      assert.equal(await firstOfRest(again, collector, before), cursor.seq + 1);
       assert.deepEqual(again.again, []);
     }
   });
@@ -101,10 +110,8 @@ describe('a delivery goes on where it was left', () => {
     const lines = readFileSync(file, 'utf8').split('\n');
     writeFileSync(file, lines.toSpliced(0, 1).join('\n'), { mode: 0o600 });
     const before = collector.taken.length;
-    await using again = await DeliveredTrail.open(directory, await deliverySettings(collector.url), SMALL);
-    await collector.until(() => collector.taken[before] ?? null, 'a record');
-    await waitUntil(() => again.delivery.behind === 0, 'the rest');
-    assert.equal(numberOf(collector.taken[before] ?? ''), cursor.seq + 1);
+    await using again = await reopened(directory, collector);
+    assert.equal(await firstOfRest(again, collector, before), cursor.seq + 1);
     assert.deepEqual(again.again, []);
   });
 
@@ -131,12 +138,11 @@ describe('a delivery goes on where it was left', () => {
       if (text === null) unlinkSync(file);
       else writeFileSync(file, text);
       const before = collector.taken.length;
-      await using again = await DeliveredTrail.open(directory, await deliverySettings(collector.url), SMALL);
-      await collector.until(() => collector.taken[before] ?? null, 'a record');
-      await waitUntil(() => again.delivery.behind === 0, 'the rest');
+      await using again = await reopened(directory, collector);
+      const first = await firstOfRest(again, collector, before);
       await again.close();
       assert.deepEqual(again.again, why);
-      assert.equal(numberOf(collector.taken[before] ?? ''), 1);
+      assert.equal(first, 1);
       assertSameLines([...collector.records.values()], linesOf(directory));
     });
   }
@@ -148,7 +154,7 @@ describe('a delivery goes on where it was left', () => {
     await leftBehind(directory, other, 300);
     rmSync(directory.file('state', 'audit', 'delivered.json'));
     collector.treat = () => 200;
-    await using first = await DeliveredTrail.open(directory, await deliverySettings(collector.url), SMALL);
+    await using first = await reopened(directory, collector);
     await collector.untilHas(first.trail.sequence);
     await first.close();
     assert.deepEqual([...new Set(first.again)], []);
@@ -166,7 +172,7 @@ describe('what is gone is said, in the chain too', () => {
     const gone = all.slice(0, -2);
     for (const name of gone) unlinkSync(`${logOf(directory)}/${name}`);
     const firstLeft = Number(all.at(-2)?.slice(0, 12));
-    await using again = await DeliveredTrail.open(directory, await deliverySettings(collector.url), SMALL);
+    await using again = await reopened(directory, collector);
     await waitUntil(() => again.undeliverable.length > 0, 'the note');
     await collector.untilHas(again.trail.sequence);
     await again.close();
@@ -185,7 +191,7 @@ describe('what is gone is said, in the chain too', () => {
   test('segments that are removed while they are read', async () => {
     await using collector = await TestCollector.start({ treat: () => 503 });
     using directory = new TemporaryDirectory();
-    await using delivered = await DeliveredTrail.open(directory, await deliverySettings(collector.url), SMALL);
+    await using delivered = await reopened(directory, collector);
     const last = delivered.add(2_000);
     await waitUntil(() => delivered.trail.synced >= last && delivered.failures.length > 0, 'the disk');
     const all = segmentsOf(directory);
@@ -215,7 +221,7 @@ describe('what is gone is said, in the chain too', () => {
       .replace(`${lines[seq + 9] ?? '?'}\n`, `${'x'.repeat(700_000)}\n`)
       .replace(`${lines[seq + 14] ?? '?'}\n`, 'not a record\n');
     writeFileSync(file, changed);
-    await using again = await DeliveredTrail.open(directory, await deliverySettings(collector.url), SMALL);
+    await using again = await reopened(directory, collector);
     await collector.untilHas(again.trail.sequence);
     await again.close();
     assert.deepEqual(again.undeliverable, [{ from: seq + 10, through: seq + 10, reason: 'damaged' }]);

@@ -4,7 +4,7 @@
  */
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
-import { test } from 'node:test';
+import { type TestContext, test } from 'node:test';
 import { requireComponent } from '../support/component.js';
 import { startGuard, type Guard } from '../support/guard.js';
 import { residentBytes } from '../support/leak.js';
@@ -15,22 +15,51 @@ import { RecordingUpstream, respond } from '../support/recording-upstream.js';
 import { TemporaryDirectory } from '../support/temporary-directory.js';
 import { hangUp } from '../reload/reloading-guard.js';
 
-async function guardOf(upstream: RecordingUpstream, authorities: string): Promise<Guard> {
-  return await startGuard({
-    upstream: upstream.url,
-    prepare: (directory) => {
-      writeFileIn(directory, 'clients.pem', authorities, 0o644);
-    },
-    authenticators: {
-      nodes: {
-        type: 'mtls',
-        ca: 'clients.pem',
-        identities: [{ san: 'DNS:hive-1.lan', name: 'hive-1', roles: ['operator'] }],
+/** A service, and a folder for authorities. */
+class Scene implements AsyncDisposable {
+  readonly upstream: RecordingUpstream;
+  readonly #openssl: string;
+  readonly #folder = new TemporaryDirectory();
+
+  constructor(upstream: RecordingUpstream, openssl: string) {
+    this.upstream = upstream;
+    this.#openssl = openssl;
+  }
+
+  root(name: string): OpensslAuthority {
+    return OpensslAuthority.root(this.#openssl, this.#folder.file(name), name);
+  }
+
+  /** @param authorities who vouches for clients, in PEM */
+  async guard(authorities: string): Promise<Guard> {
+    return await startGuard({
+      upstream: this.upstream.url,
+      prepare: (directory) => {
+        writeFileIn(directory, 'clients.pem', authorities, 0o644);
       },
-    },
-    listeners: { nodes: { tls: true, authenticate: ['nodes'], throttle: 'off' } },
-    top: { log: { level: 'debug' } },
-  });
+      authenticators: {
+        nodes: {
+          type: 'mtls',
+          ca: 'clients.pem',
+          identities: [{ san: 'DNS:hive-1.lan', name: 'hive-1', roles: ['operator'] }],
+        },
+      },
+      listeners: { nodes: { tls: true, authenticate: ['nodes'], throttle: 'off' } },
+      top: { log: { level: 'debug' } },
+    });
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#folder.remove();
+    await this.upstream.close();
+  }
+}
+
+/** Null: there is no openssl here, and the test is skipped. */
+async function setUp(t: TestContext): Promise<Scene | null> {
+  const openssl = requireComponent('openssl', t);
+  if (openssl === null) return null;
+  return new Scene(await RecordingUpstream.start({ respond: respond.status(200, [], 'here') }), openssl);
 }
 
 function showing(guard: Guard, pair: OpensslPair, ...above: readonly Pick<OpensslPair, 'cert'>[]): Target {
@@ -40,14 +69,12 @@ function showing(guard: Guard, pair: OpensslPair, ...above: readonly Pick<Openss
 }
 
 test('who brought an intermediate goes on when another authority comes in beside its own', async (t) => {
-  const openssl = requireComponent('openssl', t);
-  if (openssl === null) return;
-  await using upstream = await RecordingUpstream.start({ respond: respond.status(200, [], 'here') });
-  using folder = new TemporaryDirectory();
-  const nodes = OpensslAuthority.root(openssl, folder.file('nodes'));
-  const others = OpensslAuthority.root(openssl, folder.file('others'), 'others');
+  await using scene = await setUp(t);
+  if (scene === null) return;
+  const nodes = scene.root('nodes');
+  const others = scene.root('others');
   const below = nodes.intermediate('below');
-  await using guard = await guardOf(upstream, certificatesOf(nodes));
+  await using guard = await scene.guard(certificatesOf(nodes));
   const as = showing(guard, below.issue('hive', { san: 'DNS:hive-1.lan' }), below);
   using connection = await RawConnection.connect(as);
   const ask = async (): Promise<number> => {
@@ -62,17 +89,15 @@ test('who brought an intermediate goes on when another authority comes in beside
   writeFileIn(guard.directory, 'clients.pem', certificatesOf(others), 0o644);
   assert.equal((await hangUp(guard))['event.name'], 'policy.reloaded');
   await connection.waitForEnd();
-  assert.equal(upstream.requests.length, 2);
+  assert.equal(scene.upstream.requests.length, 2);
 });
 
 test('an intermediate that was only in the file of authorities is not taken for one that was sent', async (t) => {
-  const openssl = requireComponent('openssl', t);
-  if (openssl === null) return;
-  await using upstream = await RecordingUpstream.start({ respond: respond.status(200, [], 'here') });
-  using folder = new TemporaryDirectory();
-  const nodes = OpensslAuthority.root(openssl, folder.file('nodes'));
+  await using scene = await setUp(t);
+  if (scene === null) return;
+  const nodes = scene.root('nodes');
   const below = nodes.intermediate('below');
-  await using guard = await guardOf(upstream, certificatesOf(nodes, below));
+  await using guard = await scene.guard(certificatesOf(nodes, below));
   const as = showing(guard, below.issue('hive', { san: 'DNS:hive-1.lan' }));
   using connection = await RawConnection.connect(as);
   connection.write(requestBytes(as, { path: '/thing' }));
@@ -84,13 +109,11 @@ test('an intermediate that was only in the file of authorities is not taken for 
 });
 
 test('certificates that a stranger sends, 20 of them, are not kept when it leaves', async (t) => {
-  const openssl = requireComponent('openssl', t);
-  if (openssl === null) return;
-  await using upstream = await RecordingUpstream.start({ respond: respond.status(200, [], 'here') });
-  using folder = new TemporaryDirectory();
-  const nodes = OpensslAuthority.root(openssl, folder.file('nodes'));
-  const others = OpensslAuthority.root(openssl, folder.file('others'), 'others');
-  await using guard = await guardOf(upstream, certificatesOf(nodes));
+  await using scene = await setUp(t);
+  if (scene === null) return;
+  const nodes = scene.root('nodes');
+  const others = scene.root('others');
+  await using guard = await scene.guard(certificatesOf(nodes));
   const many = Array.from({ length: 20 }, () => others);
   const stranger = showing(guard, others.issue('stranger', { san: 'DNS:hive-1.lan' }), ...many);
   const visit = async (times: number): Promise<void> => {
@@ -105,22 +128,20 @@ test('certificates that a stranger sends, 20 of them, are not kept when it leave
   const grown = (residentBytes(guard.process.pid) - before) / 1024 / 1024;
   // Kept, they would be 4 KB each: 19 MiB.
   assert.ok(grown < 12, `${grown.toFixed(1)} MiB more after 4,800 certificates`);
-  assert.equal(upstream.requests.length, 0);
+  assert.equal(scene.upstream.requests.length, 0);
 });
 
 /** Node, asked for all that stands above a certificate of theirs, would look for the end of it for ever. */
 test('authorities that issued each other: who shows a certificate of theirs is answered', async (t) => {
-  const openssl = requireComponent('openssl', t);
-  if (openssl === null) return;
-  await using upstream = await RecordingUpstream.start({ respond: respond.status(200, [], 'here') });
-  using folder = new TemporaryDirectory();
-  const root = OpensslAuthority.root(openssl, folder.file('root'), 'root');
-  const one = OpensslAuthority.root(openssl, folder.file('one'), 'one');
-  const two = OpensslAuthority.root(openssl, folder.file('two'), 'two');
+  await using scene = await setUp(t);
+  if (scene === null) return;
+  const root = scene.root('root');
+  const one = scene.root('one');
+  const two = scene.root('two');
   const circle = [{ cert: two.crossSign(one, 'one-by-two') }, { cert: one.crossSign(two, 'two-by-one') }];
   const rooted = { cert: root.crossSign(one, 'one-by-root') };
   for (const authorities of [circle, [...circle, rooted, root], [rooted, ...circle, root]]) {
-    await using guard = await guardOf(upstream, certificatesOf(...authorities));
+    await using guard = await scene.guard(certificatesOf(...authorities));
     const as = showing(guard, one.issue('hive', { san: 'DNS:hive-1.lan' }));
     for (const servername of [undefined, 'localhost']) {
       const tls = { ...as.tls, ...(servername === undefined ? {} : { servername }) };

@@ -1,6 +1,7 @@
 /**
  * Reloads under open streams, with certificates that change: every byte of every stream arrives, in order, and new
- * handshakes get the new certificate; then a token is deleted, and its streams, a fifth of them, are cut. GUARDBEE_RELOADS and GUARDBEE_STREAMS make it longer and wider.
+ * handshakes get the new certificate; then a token is deleted, and its streams, a fifth of them, are cut.
+ * GUARDBEE_RELOADS and GUARDBEE_STREAMS make it longer and wider.
  */
 import assert from 'node:assert/strict';
 import type { TLSSocket } from 'node:tls';
