@@ -47,18 +47,51 @@ const DROPPED: ReadonlySet<string> = new Set([
   'x-request-id',
 ]);
 
+/** A head that came before: what was made of it for any client is kept with it. */
+export class KnownHead {
+  judged: JudgedHead | null | undefined;
+}
+
+/** A head of which everything is known but who it is for. */
+interface JudgedHead {
+  /** Lower-case names and values in turn. */
+  readonly fields: readonly string[];
+  /** Some of the values depend on who it is for. */
+  readonly fitted: boolean;
+  readonly eventStream: boolean;
+  readonly contentLength: string | null;
+}
+
 /**
  * The answer's head for the client, rebuilt from the upstream's, or null when the upstream's is not one that may be
  * passed on (the exchange then ends with 502 and the connection is not used again).
+ *
+ * @param known of a status and fields that came before; null: these have not
  */
-export function clientHead(status: number, raw: readonly string[], context: ClientHeadContext): ClientHead | null {
-  if (status < 200 || status > 599) return null;
+export function clientHead(
+  status: number,
+  raw: readonly string[],
+  context: ClientHeadContext,
+  known: KnownHead | null = null,
+): ClientHead | null {
+  const judged = known === null ? judge(status, raw) : (known.judged ??= judge(status, raw));
+  if (judged === null) return null;
+  if (status === 205 && mayHaveContent(judged.contentLength, context.method)) return null;
+  let fields = judged.fitted ? fit(judged.fields, context) : [...judged.fields];
+  if (context.sharing !== null) fields = share(fields, context.sharing);
+  fields.push('x-request-id', context.requestId);
   const bodiless = context.method === 'HEAD' || status === 204 || status === 304;
+  return { status, fields, bodiless, eventStream: judged.eventStream };
+}
+
+function judge(status: number, raw: readonly string[]): JudgedHead | null {
+  if (status < 200 || status > 599) return null;
   const fields: string[] = [];
   let nominated: readonly string[] = [];
   let contentLength: string | null = null;
   let coded = false;
   let eventStream = false;
+  let fitted = false;
   for (let i = 0; i < raw.length; i += 2) {
     const { lower: name, sound } = fieldName(raw[i] ?? '');
     const value = raw[i + 1] ?? '';
@@ -77,32 +110,47 @@ export function clientHead(status: number, raw: readonly string[], context: Clie
         if (status === 204 && !/^0+$/.test(value)) return null;
         if (contentLength !== null || status === 204) continue;
         contentLength = value;
-        fields.push(name, value);
         break;
       case 'set-cookie':
         // Sessions are ours to begin and to end.
-        if (setsSessionCookie(value)) break;
-        fields.push(name, cookieFor(value, context));
+        if (setsSessionCookie(value)) continue;
+        fitted = true;
         break;
       case 'location':
       case 'content-location':
-        fields.push(name, ownLocation(value, context));
+        fitted = true;
         break;
       case 'content-type':
         eventStream = eventStream || /^\s*text\/event-stream\b/i.test(value);
-        fields.push(name, value);
         break;
       default:
-        fields.push(name, value);
     }
+    fields.push(name, value);
   }
   // RFC 9112 §6.3: a message with both may be read in two ways.
   if (coded && contentLength !== null) return null;
-  if (status === 205 && mayHaveContent(contentLength, context.method)) return null;
-  let kept = withoutNominated(fields, nominated);
-  if (context.sharing !== null) kept = share(kept, context.sharing);
-  kept.push('x-request-id', context.requestId);
-  return { status, fields: kept, bodiless, eventStream };
+  return { fields: withoutNominated(fields, nominated), fitted, eventStream, contentLength };
+}
+
+/** What is said to the client of places and cookies of the upstream's. */
+function fit(fields: readonly string[], context: ClientHeadContext): string[] {
+  const fitted: string[] = [];
+  for (let i = 0; i < fields.length; i += 2) {
+    const name = fields[i] ?? '';
+    const value = fields[i + 1] ?? '';
+    switch (name) {
+      case 'set-cookie':
+        fitted.push(name, cookieFor(value, context));
+        break;
+      case 'location':
+      case 'content-location':
+        fitted.push(name, ownLocation(value, context));
+        break;
+      default:
+        fitted.push(name, value);
+    }
+  }
+  return fitted;
 }
 
 /**

@@ -1,11 +1,19 @@
-/** An answer that cannot be read, or in more than one way. The message says what is wrong and quotes nothing. */
-export class MalformedAnswer extends Error {
-  override readonly name = 'MalformedAnswer';
-}
+import {
+  type AnswerHead,
+  MalformedAnswer,
+  NO_STATUS,
+  STATUS_LINE,
+  answerHead,
+  hasHalfALineEnd,
+} from './answer-head.js';
+import type { KnownHead } from '../http/client-head.js';
 
 export interface AnswerEvents {
-  /** Names as sent and values without the whitespace around, in turn. False: the reader of the body is not ready. */
-  head(status: number, fields: string[]): boolean;
+  /**
+   * Names as sent and values without the whitespace around, in turn. False: the reader of the body is not ready.
+   * @param known null: a head like this has not come before
+   */
+  head(status: number, fields: readonly string[], known: KnownHead | null): boolean;
   /** The bytes are those of `read`. False: enough for now. What is in hand already still comes. */
   data(chunk: Buffer): boolean;
 }
@@ -16,20 +24,13 @@ const CHUNK_LINE_BYTES = 1_024;
 const TRAILER_BYTES = 16 * 1024;
 const MOST_INTERIM = 16;
 
-const NO_STATUS = 'the status line is malformed';
 const LF = 0x0a;
 const CR = 0x0d;
 const END_OF_HEAD = Buffer.from('\r\n\r\n');
-/** RFC 9112 §4. */
-const STATUS_LINE = /^HTTP\/1\.([01]) ([1-9][0-9]{2})(?: [\t\x20-\x7e\x80-\xff]*)?$/;
 /** RFC 9112 §7.1; extensions mean nothing here. */
 const CHUNK_SIZE = /^([0-9A-Fa-f]{1,12})[ \t]*(?:;[\t\x20-\x7e\x80-\xff]*)?$/;
 /** As many as the pattern above takes. */
 const SIZE_DIGITS = 12;
-const KEEP_ALIVE_TIMEOUT = /(?:^|[,;\s])timeout=([0-9]{1,9})\b/i;
-/** What other ends may believe of a `Keep-Alive: timeout` less this is what we believe. */
-const KEEP_ALIVE_THRESHOLD_MS = 1_000;
-
 /** What the request was: there is no body to the answer of a HEAD, whatever the fields say, and a 101 only to an upgrade. */
 export type Question = 'ordinary' | 'head' | 'upgrade';
 
@@ -50,7 +51,7 @@ export class AnswerReader {
   /** Of the body, or of the chunk. */
   #left = 0;
   #interim = 0;
-  #upgraded: string[] | null = null;
+  #upgraded: readonly string[] | null = null;
   #position = 0;
   #ready = true;
   #reusable = true;
@@ -71,7 +72,7 @@ export class AnswerReader {
   }
 
   /** The fields of a 101; null: there was none. */
-  get upgraded(): string[] | null {
+  get upgraded(): readonly string[] | null {
     return this.#upgraded;
   }
 
@@ -162,83 +163,40 @@ export class AnswerReader {
   }
 
   #head(text: string): void {
-    if (hasHalfALineEnd(text)) throw new MalformedAnswer('a line ends without CR and LF');
-    const lines = text.split('\r\n');
-    const status = STATUS_LINE.exec(lines[0] ?? '');
-    if (status === null) throw new MalformedAnswer(NO_STATUS);
-    const code = Number(status[2]);
-    const fields: string[] = [];
-    let length: string | null = null;
-    let coding: string | null = null;
-    let connection = '';
-    for (let i = 1; i < lines.length; i += 1) {
-      const line = lines[i] ?? '';
-      const colon = line.indexOf(':');
-      if (colon < 1) throw new MalformedAnswer('a field line has no name');
-      const name = line.slice(0, colon);
-      const value = withoutWhitespaceFrom(line, colon + 1);
-      fields.push(name, value);
-      // The few names that say where the message ends are told by their length first: this runs for every field.
-      switch (name.length) {
-        case 10:
-          if (name.toLowerCase() === 'connection') connection += `,${value.toLowerCase()}`;
-          else if (name.toLowerCase() === 'keep-alive') this.#believeKeepAlive(value);
-          break;
-        case 14:
-          if (name.toLowerCase() !== 'content-length') break;
-          if (!/^[0-9]{1,15}$/.test(value) || (length !== null && length !== value)) {
-            throw new MalformedAnswer('the length is ambiguous');
-          }
-          length = value;
-          break;
-        case 17:
-          if (name.toLowerCase() !== 'transfer-encoding') break;
-          if (coding !== null || value.toLowerCase() !== 'chunked') {
-            throw new MalformedAnswer('the transfer coding is unknown');
-          }
-          coding = value;
-          break;
-        default:
-      }
-    }
-    if (code === 101 && this.#question === 'upgrade') {
+    const head = answerHead(text);
+    const { status, fields, length, chunked } = head;
+    if (status === 101 && this.#question === 'upgrade') {
       this.#upgraded = fields;
       return;
     }
-    if (code < 200) {
-      this.#passOver(code, length, coding);
+    if (status < 200) {
+      this.#passOver(head);
       return;
     }
-    const http10 = status[1] === '0';
-    if (coding !== null && (length !== null || http10)) throw new MalformedAnswer('the length is ambiguous');
-    const options = connection.split(/[,\s]+/);
-    if (options.includes('close') || (http10 && !options.includes('keep-alive'))) this.#reusable = false;
-    if (this.#question === 'head' || code === 204 || code === 304) {
+    if (chunked && (length !== null || head.http10)) throw new MalformedAnswer('the length is ambiguous');
+    this.#keepAliveMs = head.keepAliveMs;
+    if (head.closes) this.#reusable = false;
+    if (this.#question === 'head' || status === 204 || status === 304) {
       this.#state = 'done';
       // Some services send the body that there is not, a moment later, to whoever has the connection by then.
-      if (coding !== null || (length !== null && Number(length) > 0)) this.#reusable = false;
-    } else if (coding !== null) this.#state = 'chunk_size';
+      if (chunked || (length !== null && length > 0)) this.#reusable = false;
+    } else if (chunked) this.#state = 'chunk_size';
     else if (length === null) {
       this.#state = 'until_close';
       this.#reusable = false;
     } else {
-      this.#left = Number(length);
-      this.#state = this.#left === 0 ? 'done' : 'length';
+      this.#left = length;
+      this.#state = length === 0 ? 'done' : 'length';
     }
-    if (!this.#events.head(code, fields)) this.#ready = false;
+    if (!this.#events.head(status, fields, head.known)) this.#ready = false;
   }
 
   /** Interim answers (RFC 9110 §15.2) are between the upstream and us. Nobody asked to switch protocols here. */
-  #passOver(code: number, length: string | null, coding: string | null): void {
+  #passOver({ status, length, chunked }: AnswerHead): void {
     this.#interim += 1;
-    if (code === 101 || length !== null || coding !== null || this.#interim > MOST_INTERIM) {
+    if (status === 101 || length !== null || chunked || this.#interim > MOST_INTERIM) {
       throw new MalformedAnswer('an interim answer is malformed');
     }
-  }
-
-  #believeKeepAlive(value: string): void {
-    const seconds = KEEP_ALIVE_TIMEOUT.exec(value)?.[1];
-    if (seconds !== undefined) this.#keepAliveMs = Number(seconds) * 1_000 - KEEP_ALIVE_THRESHOLD_MS;
   }
 
   #readCounted(chunk: Buffer, from: number): number {
@@ -343,35 +301,9 @@ export class AnswerReader {
   }
 }
 
-function withoutWhitespaceFrom(line: string, from: number): string {
-  let start = from;
-  let end = line.length;
-  while (start < end && isWhitespace(line.charCodeAt(start))) start += 1;
-  while (end > start && isWhitespace(line.charCodeAt(end - 1))) end -= 1;
-  return line.slice(start, end);
-}
-
 /** Value of the hexadecimal digit with this code; -1: it is none. */
 function hexDigit(code: number): number {
   if (code >= 0x30 && code <= 0x39) return code - 0x30;
   const lower = code | 0x20;
   return lower >= 0x61 && lower <= 0x66 ? lower - 0x57 : -1;
-}
-
-function isWhitespace(code: number): boolean {
-  return code === 0x20 || code === 0x09;
-}
-
-/**
- * CR and LF come together or not at all (RFC 9112 §2.2): readers differ on what either means alone. Looked for by hand:
- * an expression that looks back costs as much as all else that is done to a head.
- */
-function hasHalfALineEnd(text: string): boolean {
-  for (let lf = text.indexOf('\n'); lf !== -1; lf = text.indexOf('\n', lf + 1)) {
-    if (text.charCodeAt(lf - 1) !== CR) return true;
-  }
-  for (let cr = text.indexOf('\r'); cr !== -1; cr = text.indexOf('\r', cr + 1)) {
-    if (text.charCodeAt(cr + 1) !== LF) return true;
-  }
-  return false;
 }

@@ -5,7 +5,7 @@ import { type Permit, assertPermit } from '../gate/authorize.js';
 import { sharingOfAnswer } from '../gate/cors.js';
 import { TOO_MANY_STREAMS } from '../gate/limit.js';
 import type { Owners } from '../gate/owners.js';
-import { type ClientHead, clientHead } from '../http/client-head.js';
+import { type ClientHead, type KnownHead, clientHead } from '../http/client-head.js';
 import { hasBody } from '../http/message.js';
 import { HeldAnswer, unreadable } from './held-answer.js';
 import { requestHead } from './request-head.js';
@@ -128,10 +128,10 @@ class ForwardHandler implements AnswerHandler {
     };
   }
 
-  head(status: number, fields: string[]): boolean {
+  head(status: number, fields: readonly string[], known: KnownHead | null): boolean {
     // Whoever answers has what was sent, or wants no more of it.
     this.#permit.body?.release();
-    if (!this.#over) this.#answer(status, fields);
+    if (!this.#over) this.#answer(status, fields, known);
     return !this.#paused;
   }
 
@@ -165,9 +165,9 @@ class ForwardHandler implements AnswerHandler {
     this.#end(upstreamFailure(error));
   }
 
-  #answer(status: number, fields: readonly string[]): void {
+  #answer(status: number, fields: readonly string[], known: KnownHead | null): void {
     const { admission, upstream } = this.#permit;
-    const head = clientHead(status, fields, {
+    const context = {
       scheme: admission.scheme,
       authority: admission.message.authority,
       requestId: this.#exchange.requestId,
@@ -175,7 +175,8 @@ class ForwardHandler implements AnswerHandler {
       upstreamSecure: upstream.tls !== null,
       method: admission.message.method,
       sharing: sharingOfAnswer(admission, this.#permit.carrier),
-    });
+    };
+    const head = clientHead(status, fields, context, known);
     if (head === null) {
       this.#giveUp('upstream_malformed');
       return;

@@ -4,7 +4,7 @@ import type { Socket } from 'node:net';
 import type { Exchange } from '../exchange.js';
 import type { FailureReason } from '../failure.js';
 import { type Permit, assertPermit } from '../gate/authorize.js';
-import { clientHead, upgradeHead } from '../http/client-head.js';
+import { type KnownHead, clientHead, upgradeHead } from '../http/client-head.js';
 import type { WebSocketOffer } from '../http/message.js';
 import { BEARER_SUBPROTOCOL } from '../identity/credential.js';
 import { carry } from './carry.js';
@@ -97,7 +97,7 @@ class TunnelHandler implements AnswerHandler {
     };
   }
 
-  upgraded(raw: string[], upstreamSocket: Socket): void {
+  upgraded(raw: readonly string[], upstreamSocket: Socket): void {
     this.#pool.detach(this.#connection);
     if (this.#over) {
       upstreamSocket.destroy();
@@ -121,9 +121,9 @@ class TunnelHandler implements AnswerHandler {
 
   // The upstream said no: its answer goes back whole.
 
-  head(status: number, raw: string[]): boolean {
+  head(status: number, raw: readonly string[], known: KnownHead | null): boolean {
     if (this.#over) return true;
-    const head = clientHead(status, raw, this.#headContext());
+    const head = clientHead(status, raw, this.#headContext(), known);
     if (head === null) {
       this.#giveUp('upstream_malformed');
       return true;

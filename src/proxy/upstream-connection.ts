@@ -1,7 +1,9 @@
 import type { Socket } from 'node:net';
 import type { Readable } from 'node:stream';
 import { FIELD_VALUE } from '../http/fields.js';
-import { AnswerReader, MalformedAnswer } from './answer-reader.js';
+import type { KnownHead } from '../http/client-head.js';
+import { MalformedAnswer } from './answer-head.js';
+import { AnswerReader } from './answer-reader.js';
 import { BodySender } from './body-sender.js';
 import type { Connected, Connecting } from './connect.js';
 import { GivenUp } from './upstream-failure.js';
@@ -28,13 +30,13 @@ export interface UpstreamRequest {
 /** Hears of an answer. After `ended`, `failed` or `upgraded` nothing more is said. */
 export interface AnswerHandler {
   /** Status 200 and above; names and values in turn. False: the body waits for `resume`. */
-  head(status: number, fields: string[]): boolean;
+  head(status: number, fields: readonly string[], known: KnownHead | null): boolean;
   /** The bytes are good during the call alone. False: the rest waits for `resume`. */
   data(chunk: Buffer): boolean;
   ended(): void;
   failed(error: Error): void;
   /** A 101 came to a request that asked for it. The socket is paused, and nobody else's any more. */
-  upgraded?(fields: string[], socket: Socket): void;
+  upgraded?(fields: readonly string[], socket: Socket): void;
 }
 
 type Connect = (done: Connected) => Connecting;
@@ -155,9 +157,9 @@ export class UpstreamConnection {
 
   #write(socket: Socket, head: string, request: UpstreamRequest, handler: AnswerHandler): void {
     this.#reader = new AnswerReader(request.method === 'HEAD' ? 'head' : request.upgrade ? 'upgrade' : 'ordinary', {
-      head: (status, fields) => {
+      head: (status, fields, known) => {
         this.#stopWaiting();
-        return handler.head(status, fields);
+        return handler.head(status, fields, known);
       },
       data: (chunk) => handler.data(chunk),
     });
@@ -265,7 +267,7 @@ export class UpstreamConnection {
     handler?.ended();
   }
 
-  #handOver(fields: string[], early: Buffer): void {
+  #handOver(fields: readonly string[], early: Buffer): void {
     const socket = this.#socket;
     const handler = this.#handler;
     if (socket === null || handler === null) return;

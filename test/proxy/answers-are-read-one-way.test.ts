@@ -5,7 +5,8 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import fc from 'fast-check';
-import { AnswerReader, MalformedAnswer, type Question } from '../../src/proxy/answer-reader.js';
+import { MalformedAnswer } from '../../src/proxy/answer-head.js';
+import { AnswerReader, type Question } from '../../src/proxy/answer-reader.js';
 
 interface Read {
   readonly status: number | null;
