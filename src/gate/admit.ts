@@ -97,12 +97,28 @@ export function isOwnPath(listener: HttpListener, message: Message): boolean {
   return listener.sessions !== null && message.target.segments[0] === OWN_FOLDER;
 }
 
+type At = Pick<Caller, 'address' | 'proxied'>;
+
+/** What came of the same head from the same place by the same rules: nothing else is asked here. */
+interface Known {
+  readonly listener: HttpListener;
+  readonly caller: At;
+  readonly result: Admission | NotAdmitted;
+}
+
+const repeated = new WeakMap<Message, Known>();
+
+export function admit(listener: HttpListener, message: Message, caller: At): Admission | NotAdmitted {
+  if (!message.repeated) return admission(listener, message, caller);
+  const known = repeated.get(message);
+  if (known?.listener === listener && known.caller === caller) return known.result;
+  const result = admission(listener, message, caller);
+  repeated.set(message, { listener, caller, result });
+  return result;
+}
+
 /** Read top to bottom: one check a line, and no match is a denial. */
-export function admit(
-  listener: HttpListener,
-  message: Message,
-  caller: Pick<Caller, 'address' | 'proxied'>,
-): Admission | NotAdmitted {
+function admission(listener: HttpListener, message: Message, caller: At): Admission | NotAdmitted {
   const no = (reason: DenialReason, route: Route | null = null, at: string | null = null): NotAdmitted => ({
     admitted: false,
     reason,

@@ -69,6 +69,8 @@ export interface Message {
   readonly contentType: string | null;
   /** X-Deadline; also among `fields`. Null: none was sent. */
   readonly deadline: Deadline | null;
+  /** The client has sent the same before on this connection, and may go on so: what the head alone says is worth keeping. */
+  readonly repeated: boolean;
 }
 
 export type MessageResult =
@@ -272,6 +274,7 @@ export function readMessage(raw: RawHead, limits: HeadLimits): MessageResult {
       accept,
       contentType,
       deadline: deadline === null ? null : readDeadline(deadline),
+      repeated: false,
     },
   };
 }

@@ -72,6 +72,24 @@ export function readCredential(
   carriers: ReadonlySet<Carrier>,
   cookieName: string | null = null,
 ): CredentialResult {
+  if (!message.repeated) return credentialOf(message, carriers, cookieName);
+  const known = repeated.get(message);
+  // The carriers are those of a route, so one object.
+  if (known?.carriers === carriers && known.cookieName === cookieName) return known.result;
+  const result = credentialOf(message, carriers, cookieName);
+  repeated.set(message, { carriers, cookieName, result });
+  return result;
+}
+
+interface Known {
+  readonly carriers: ReadonlySet<Carrier>;
+  readonly cookieName: string | null;
+  readonly result: CredentialResult;
+}
+
+const repeated = new WeakMap<Message, Known>();
+
+function credentialOf(message: Message, carriers: ReadonlySet<Carrier>, cookieName: string | null): CredentialResult {
   let carrier: Carrier | null = null;
   let token = '';
   let count = 0;

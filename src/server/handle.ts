@@ -5,7 +5,8 @@ import { isOwnPath } from '../gate/admit.js';
 import type { Decision, Permit } from '../gate/authorize.js';
 import { isPreflight } from '../gate/cors.js';
 import { type Means, decide } from '../gate/decide.js';
-import { type RawHead, hasBody, readMessage } from '../http/message.js';
+import { type RawHead, hasBody } from '../http/message.js';
+import { readHeadOn } from '../http/repeated-heads.js';
 import type { Caller } from '../identity/caller.js';
 import type { HttpListener } from '../policy/policy.js';
 import { forward } from '../proxy/forward.js';
@@ -94,7 +95,7 @@ export function handle(
       return;
     }
     around.shadow?.heard(exchange, raw, caller);
-    const read = readMessage(raw, listener.limits);
+    const read = readHeadOn(caller, raw, listener.limits);
     if (!read.ok) {
       around.shadow?.settled(exchange, read.reason);
       respond.denial(exchange, read.reason, []);

@@ -52,6 +52,13 @@ export function bareHttp1Server(limits: ListenerLimits, timeouts: ListenerTimeou
   return server;
 }
 
+/** Whose turn it is on a connection. */
+interface Turn {
+  /** Null: nobody's. */
+  answer: Http1Answer | null;
+  readonly waiting: { readonly request: IncomingMessage; readonly response: ServerResponse }[];
+}
+
 export interface Http1Server {
   readonly server: Server;
   /** A request is being answered on this connection, or it carries a WebSocket. */
@@ -64,50 +71,45 @@ export interface Http1Server {
  */
 export function http1Server(terms: HttpTerms, scheme: 'http' | 'https', hooks: Http1Hooks): Http1Server {
   const server = bareHttp1Server(terms.listener.limits, terms.listener.timeouts);
-  const turns = new WeakMap<Duplex, (() => void)[]>();
-  /** The latest answer on a connection. */
-  const answers = new WeakMap<Duplex, Http1Answer>();
+  const turns = new WeakMap<Duplex, Turn>();
   const upgraded = new WeakSet<Duplex>();
 
   const ask = (request: IncomingMessage, response: ServerResponse): void => {
     const { socket } = request;
     // It was told that its head came too late, and will be told nothing else.
     if (refused.has(socket)) return;
-    const waiting = turns.get(socket);
-    if (waiting !== undefined) {
+    let turn = turns.get(socket);
+    if (turn === undefined) {
+      turn = { waiting: [], answer: null };
+      turns.set(socket, turn);
+    } else if (turn.answer !== null) {
       // Pipelined: one at a time, in order, so that nothing later overtakes an earlier write.
-      if (waiting.length >= MOST_PIPELINED) socket.destroy();
-      else
-        waiting.push(() => {
-          take(request, response);
-        });
+      if (turn.waiting.length >= MOST_PIPELINED) socket.destroy();
+      else turn.waiting.push({ request, response });
       return;
     }
-    take(request, response);
+    take(turn, request, response);
   };
-  const take = (request: IncomingMessage, response: ServerResponse): void => {
+  const take = (turn: Turn, request: IncomingMessage, response: ServerResponse): void => {
     const { socket } = request;
     const peer = hooks.peerOf(socket);
     if (peer === null || socket.destroyed) {
       socket.destroy();
       return;
     }
-    const waiting = turns.get(socket) ?? [];
-    turns.set(socket, waiting);
     const answer = new Http1Answer(request, response, () => {
-      const next = waiting.shift();
-      if (next !== undefined) {
-        next();
-        return;
-      }
-      turns.delete(socket);
+      turn.answer = null;
+      const next = turn.waiting.shift();
+      if (next !== undefined) take(turn, next.request, next.response);
       // This answer may have begun before the drain did, and then promised to keep the connection.
-      if (terms.around.draining()) socket.destroySoon();
+      else if (terms.around.draining()) socket.destroySoon();
     });
-    answers.set(socket, answer);
+    turn.answer = answer;
     if (terms.around.draining() || terms.outdated(peer)) response.shouldKeepAlive = false;
     handle(terms.listener, rawHead(request, scheme), peer, answer, null, terms.around);
   };
+
+  const isBusy = (socket: Duplex): boolean => (turns.get(socket)?.answer ?? null) !== null;
 
   server.on('request', ask);
   // Without listeners Node would answer these two itself: 100 before anything was judged, and 417.
@@ -115,7 +117,7 @@ export function http1Server(terms: HttpTerms, scheme: 'http' | 'https', hooks: H
   server.on('checkExpectation', ask);
   server.on('upgrade', (request: IncomingMessage, socket: Duplex, head: Buffer) => {
     const peer = hooks.peerOf(socket);
-    if (peer === null || turns.has(socket) || refused.has(socket)) {
+    if (peer === null || isBusy(socket) || refused.has(socket)) {
       socket.destroy();
       return;
     }
@@ -126,7 +128,7 @@ export function http1Server(terms: HttpTerms, scheme: 'http' | 'https', hooks: H
   server.on('connect', (request: IncomingMessage, socket: Duplex) => {
     // Refused by the same reading as everything else: CONNECT is not among the methods.
     const peer = hooks.peerOf(socket);
-    if (peer === null || turns.has(socket) || refused.has(socket)) {
+    if (peer === null || isBusy(socket) || refused.has(socket)) {
       socket.destroy();
       return;
     }
@@ -134,15 +136,14 @@ export function http1Server(terms: HttpTerms, scheme: 'http' | 'https', hooks: H
     handle(terms.listener, rawHead(request, scheme), peer, client.answer, client, terms.around);
   });
   server.on('clientError', (error: NodeJS.ErrnoException, socket: Duplex) => {
-    const busy = turns.has(socket);
-    const answer = busy ? answers.get(socket) : undefined;
+    const answer = turns.get(socket)?.answer ?? null;
     // A head was read and judged, what follows can't be: that is for its answer to say. A client that ended in the
     // middle of a body is gone (decision 6).
     const left = hasLeft(error) || error.code === 'HPE_INVALID_EOF_STATE' || socket.destroyed;
     if (!left && answer?.cutOff() === true) return;
-    refuseUnreadable(error, socket, busy, scheme, hooks);
+    refuseUnreadable(error, socket, answer !== null, scheme, hooks);
   });
-  return { server, busy: (socket) => turns.has(socket) || upgraded.has(socket) };
+  return { server, busy: (socket) => isBusy(socket) || upgraded.has(socket) };
 }
 
 function rawHead(request: IncomingMessage, scheme: 'http' | 'https'): RawHead {
