@@ -8,7 +8,6 @@ export interface UpstreamHeadContext {
   /** Client address after trusted proxies, canonical form. */
   readonly client: string;
   readonly scheme: 'http' | 'https';
-  readonly requestId: string;
   readonly identity: { readonly name: string; readonly roles: readonly string[] } | null;
   /** Lower-case names that must not go on: enabled credential carriers, `strip_request_headers`. */
   readonly strip: ReadonlySet<string>;
@@ -23,7 +22,7 @@ export interface UpstreamHeadContext {
 }
 
 /**
- * The request head for the upstream, rebuilt: strip, then set, in one branch, whether or not there is anything to set.
+ * The request head for the upstream but for the request's id, rebuilt: strip, then set, in one branch, whether or not there is anything to set.
  * Framing is not in it but for the stated length: where no length is known, the body is sent in chunks.
  * Names and values in turn.
  */
@@ -53,7 +52,6 @@ export function upstreamHead(message: Message, context: UpstreamHeadContext): st
     head.push('x-forwarded-for', context.client, 'x-real-ip', context.client);
     head.push('x-forwarded-proto', context.scheme, 'x-forwarded-host', message.authority.text);
   }
-  head.push('x-request-id', context.requestId);
   // Who somebody is on this machine, and that loopback asks, means nothing on another, where it might be believed.
   if (context.identity !== null && far === null) {
     head.push('x-auth-user', fieldValue(context.identity.name), 'x-auth-roles', context.identity.roles.join(','));

@@ -56,7 +56,7 @@ interface Plan {
   readonly carriers: ReadonlySet<Carrier>;
   readonly cookieName: string | null;
   readonly bearer: ReadonlyMap<Carrier, BearerAuthenticator>;
-  readonly jwt: readonly JwtAuthenticator[];
+  readonly jwt: ReadonlyMap<Carrier, readonly JwtAuthenticator[]>;
   readonly basic: BasicAuthenticator | null;
   readonly mtls: MtlsAuthenticator | null;
   /** Two at most: those of the list, and `local_identity`. */
@@ -77,13 +77,18 @@ function planFor(listener: HttpListener, route: Route): Plan {
     if (one.type !== 'bearer') continue;
     for (const carrier of one.carriers) if (!bearer.has(carrier)) bearer.set(carrier, one);
   }
+  const jwt = new Map<Carrier, JwtAuthenticator[]>();
+  for (const one of route.authenticators) {
+    if (one.type !== 'jwt') continue;
+    for (const carrier of one.carriers) jwt.set(carrier, [...(jwt.get(carrier) ?? []), one]);
+  }
   const only = <T extends Authenticator['type']>(type: T): Extract<Authenticator, { type: T }> | null =>
     route.authenticators.find((one): one is Extract<Authenticator, { type: T }> => one.type === type) ?? null;
   const plan: Plan = {
     carriers,
     cookieName: loginHere ? sessionCookieName(listener.name) : null,
     bearer,
-    jwt: route.authenticators.filter((one) => one.type === 'jwt'),
+    jwt,
     basic: only('basic'),
     mtls: only('mtls'),
     networks: route.authenticators.filter((one) => one.type === 'network'),
@@ -144,10 +149,8 @@ function prove(
     case 'authorization':
     case 'x_api_key':
     case 'x_guardbee_token':
-    case 'subprotocol': {
-      const issuers = plan.jwt.filter((one) => one.carriers.has(carrier));
-      return proveText(plan.bearer.get(carrier), issuers, credential, nowMs, provers);
-    }
+    case 'subprotocol':
+      return proveText(plan.bearer.get(carrier), plan.jwt.get(carrier) ?? [], credential, nowMs, provers);
   }
 }
 

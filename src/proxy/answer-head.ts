@@ -39,6 +39,9 @@ const KEPT_MOST = 64;
 const KEPT_LONGEST = 1_024;
 let young = new Map<string, AnswerHead>();
 let old = new Map<string, AnswerHead>();
+/** Told without a look into either: comparing is quicker than a digest. */
+let latest = '';
+let latestHead: AnswerHead | null = null;
 
 /**
  * @param text without the empty line at its end, latin1
@@ -46,8 +49,13 @@ let old = new Map<string, AnswerHead>();
  */
 export function answerHead(text: string): AnswerHead {
   if (text.length > KEPT_LONGEST) return readHead(text);
+  if (latestHead !== null && text === latest) return latestHead;
   const before = young.get(text) ?? old.get(text);
-  if (before !== undefined && before.known !== null) return before;
+  if (before !== undefined && before.known !== null) {
+    latest = text;
+    latestHead = before;
+    return before;
+  }
   const head = before === undefined ? readHead(text) : { ...before, known: new KnownHead() };
   if (!setsCookie(head.fields)) keep(text, head);
   return head;

@@ -28,7 +28,6 @@ export function forward(
   owners: Owners,
 ): void {
   assertPermit(permit);
-  const { message } = permit.admission;
   const pool = upstreams.pool(permit.upstream);
   const connection = pool.acquire();
   if (connection === null) {
@@ -38,11 +37,9 @@ export function forward(
   const handler = new ForwardHandler(exchange, permit, pool, connection, respond, owners);
   connection.send(
     {
-      method: message.method,
-      target: message.target.raw,
-      fields: requestHead(permit, exchange.requestId),
+      head: requestHead(permit, handler.body === null ? 'nothing' : 'body'),
+      requestId: exchange.requestId,
       body: handler.body,
-      upgrade: false,
       headTimeoutMs: permit.route.upstreamMs,
     },
     handler,

@@ -1,7 +1,10 @@
+import type { Admission } from '../gate/admit.js';
 import type { Permit } from '../gate/authorize.js';
 import { upstreamHead } from '../http/upstream-head.js';
 import { carrierField, withoutCredential } from '../identity/credential.js';
+import type { Identity } from '../identity/identity.js';
 import type { Carrier, HttpListener, Route } from '../policy/policy.js';
+import { type Following, RequestHead } from './head-text.js';
 
 /** What is taken for ours on a route, and so goes no further; made once. */
 interface Withheld {
@@ -42,17 +45,36 @@ export function offeredUpstream(permit: Permit): readonly string[] | null {
   return withoutCredential(message.webSocket.subprotocols);
 }
 
+/** What is written for the same head from the same place by the same rules, and for whom. */
+interface Known {
+  readonly identity: Identity | null;
+  readonly head: RequestHead;
+}
+
+const repeated = new WeakMap<Admission, Known>();
+
 /**
  * The head for the upstream of a permitted request. Fields of every enabled carrier are stripped, also on public
  * routes and also those not used this time: a credential meant for us is never the upstream's to see.
+ *
+ * @param following what the head announces
  */
-export function requestHead(permit: Permit, requestId: string): string[] {
+export function requestHead(permit: Permit, following: Following): RequestHead {
+  const { admission, identity } = permit;
+  if (!admission.message.repeated || permit.body !== null) return written(permit, following);
+  const known = repeated.get(admission);
+  if (known?.identity === identity && known.head.following === following) return known.head;
+  const head = written(permit, following);
+  repeated.set(admission, { identity, head });
+  return head;
+}
+
+function written(permit: Permit, following: Following): RequestHead {
   const { admission, route } = permit;
   const { message, listener } = admission;
-  return upstreamHead(message, {
+  const fields = upstreamHead(message, {
     client: admission.client,
     scheme: admission.scheme,
-    requestId,
     identity: permit.identity,
     strip: withheldOn(listener, route).fields,
     credential:
@@ -63,4 +85,5 @@ export function requestHead(permit: Permit, requestId: string): string[] {
     bodyBytes: permit.body?.length ?? null,
     far: permit.upstream.tls === null ? null : permit.upstream.authority,
   });
+  return new RequestHead(following === 'upgrade' ? 'GET' : message.method, message.target.raw, fields, following);
 }

@@ -47,11 +47,9 @@ export function tunnel(
   }
   connection.send(
     {
-      method: 'GET',
-      target: message.target.raw,
-      fields: requestHead(permit, exchange.requestId),
+      head: requestHead(permit, 'upgrade'),
+      requestId: exchange.requestId,
       body: null,
-      upgrade: true,
       headTimeoutMs: permit.route.upstreamMs,
     },
     new TunnelHandler(exchange, permit, message.webSocket, client, pool, connection, respond),

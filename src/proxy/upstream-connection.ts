@@ -1,25 +1,20 @@
 import type { Socket } from 'node:net';
 import type { Readable } from 'node:stream';
-import { FIELD_VALUE } from '../http/fields.js';
 import type { KnownHead } from '../http/client-head.js';
 import { MalformedAnswer } from './answer-head.js';
-import { AnswerReader } from './answer-reader.js';
+import { AnswerReader, type Question } from './answer-reader.js';
 import { BodySender } from './body-sender.js';
 import type { Connected, Connecting } from './connect.js';
+import type { RequestHead } from './head-text.js';
 import { GivenUp } from './upstream-failure.js';
 import { type ConnectedSocket, UpstreamSocket } from './upstream-socket.js';
 
 /** A request as it is written to an upstream. */
 export interface UpstreamRequest {
-  readonly method: string;
-  /** Request target in origin form. */
-  readonly target: string;
-  /** Names and values in turn, without those that belong to the connection. */
-  readonly fields: readonly string[];
-  /** Its length is what the fields say; where they say nothing, it is sent in chunks. Null: there is none. */
+  readonly head: RequestHead;
+  readonly requestId: string;
+  /** As the head says it. Null: there is none. */
   readonly body: Readable | Buffer | null;
-  /** Asks to switch to the WebSocket protocol (RFC 6455 §4.1). */
-  readonly upgrade: boolean;
   /**
    * From the end of the request, or from when the upstream last took something of it, until the answer's head,
    * milliseconds; Infinity: as long as it takes. While there is more of the request to come, nobody waits for an answer.
@@ -41,15 +36,8 @@ export interface AnswerHandler {
 
 type Connect = (done: Connected) => Connecting;
 
-/** Methods whose requests say that they have no body (RFC 9110 §8.6): some servers answer 411 otherwise. */
-const EXPECT_BODY: ReadonlySet<string> = new Set(['POST', 'PUT', 'PATCH', 'QUERY', 'PROPFIND', 'PROPPATCH']);
-
 /** Limits from here on are kept by the pool's sweep, which is coarse. */
 const SWEEP_FROM_MS = 5_000;
-
-const CRLF = '\r\n';
-const KEEP_ALIVE = `connection: keep-alive${CRLF}`;
-const UPGRADE = `connection: upgrade${CRLF}upgrade: websocket${CRLF}`;
 
 /**
  * One connection to an upstream, for one request at a time (decision 22). It writes the head in one piece, the body with
@@ -96,7 +84,7 @@ export class UpstreamConnection {
     this.#stopWaiting();
     let head: string;
     try {
-      head = headText(request);
+      head = request.head.text(request.requestId);
     } catch (error) {
       this.#fail(error);
       return;
@@ -156,7 +144,7 @@ export class UpstreamConnection {
   }
 
   #write(socket: Socket, head: string, request: UpstreamRequest, handler: AnswerHandler): void {
-    this.#reader = new AnswerReader(request.method === 'HEAD' ? 'head' : request.upgrade ? 'upgrade' : 'ordinary', {
+    this.#reader = new AnswerReader(questionOf(request.head), {
       head: (status, fields, known) => {
         this.#stopWaiting();
         return handler.head(status, fields, known);
@@ -167,7 +155,7 @@ export class UpstreamConnection {
     this.#await();
     socket.write(head, 'latin1');
     if (request.body === null) return;
-    this.#sender = new BodySender(socket, request.body, statedLength(request.fields), {
+    this.#sender = new BodySender(socket, request.body, request.head.length, {
       failed: (error) => {
         this.#fail(error);
       },
@@ -296,29 +284,7 @@ export class UpstreamConnection {
   }
 }
 
-/** @throws TypeError when a value could end its line; whoever made the fields should have seen to that */
-function headText({ method, target, fields, body, upgrade }: UpstreamRequest): string {
-  let text = `${method} ${target} HTTP/1.1${CRLF}`;
-  for (let i = 0; i < fields.length; i += 2) {
-    const value = fields[i + 1] ?? '';
-    if (!FIELD_VALUE.test(value)) throw new TypeError('a field value holds control characters');
-    text += `${fields[i] ?? ''}: ${value}${CRLF}`;
-    // Host comes first (RFC 9112 §3.2), then what is between the two ends of the connection.
-    if (i === 0) text += upgrade ? UPGRADE : KEEP_ALIVE;
-  }
-  if (body === null) {
-    if (EXPECT_BODY.has(method)) text += `content-length: 0${CRLF}`;
-  } else if (statedLength(fields) === null) {
-    text += `transfer-encoding: chunked${CRLF}`;
-  }
-  return text + CRLF;
-}
-
-/** What `upstream-head` said of the body's length; null where that was nothing. */
-function statedLength(fields: readonly string[]): number | null {
-  // Names only: a client may well say `content-length` in a value.
-  for (let i = 0; i < fields.length; i += 2) {
-    if (fields[i] === 'content-length') return Number(fields[i + 1]);
-  }
-  return null;
+function questionOf({ method, following }: RequestHead): Question {
+  if (method === 'HEAD') return 'head';
+  return following === 'upgrade' ? 'upgrade' : 'ordinary';
 }

@@ -8,7 +8,6 @@ import { LIMITS, fieldsOf, handshake, head1, head2, namesOf, read, valuesOf } fr
 const CONTEXT: UpstreamHeadContext = {
   client: '192.0.2.7',
   scheme: 'https',
-  requestId: 'r-1',
   identity: null,
   strip: new Set(),
   credential: null,
@@ -23,7 +22,6 @@ const OURS = fieldsOf(
   'x-real-ip: 192.0.2.7',
   'x-forwarded-proto: https',
   'x-forwarded-host: bee.test',
-  'x-request-id: r-1',
 );
 
 describe('who the client is, only we say', () => {

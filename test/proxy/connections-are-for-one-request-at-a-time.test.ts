@@ -11,6 +11,7 @@ import { setImmediate as turn } from 'node:timers/promises';
 import { describe, test } from 'node:test';
 import fc from 'fast-check';
 import type { Upstream } from '../../src/policy/policy.js';
+import { RequestHead } from '../../src/proxy/head-text.js';
 import type { UpstreamConnection } from '../../src/proxy/upstream-connection.js';
 import { upstreamFailure } from '../../src/proxy/upstream-failure.js';
 import { UpstreamPool } from '../../src/proxy/upstream.js';
@@ -59,11 +60,9 @@ class Asker {
     if (asked.length !== undefined) fields.push('content-length', String(asked.length));
     connection.send(
       {
-        method: asked.method ?? 'GET',
-        target: asked.path,
-        fields,
+        head: new RequestHead(asked.method ?? 'GET', asked.path, fields, this.#body === null ? 'nothing' : 'body'),
+        requestId: 'r-1',
         body: this.#body,
-        upgrade: false,
         headTimeoutMs: asked.headTimeoutMs ?? Number.POSITIVE_INFINITY,
       },
       {
