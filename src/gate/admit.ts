@@ -109,7 +109,7 @@ interface Known {
 const repeated = new WeakMap<Message, Known>();
 
 export function admit(listener: HttpListener, message: Message, caller: At): Admission | NotAdmitted {
-  if (!message.repeated) return admission(listener, message, caller);
+  if (message.repeated !== 'whole') return admission(listener, message, caller);
   const known = repeated.get(message);
   if (known?.listener === listener && known.caller === caller) return known.result;
   const result = admission(listener, message, caller);

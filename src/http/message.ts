@@ -38,6 +38,9 @@ export interface WebSocketOffer {
   readonly extensions: string | null;
 }
 
+/** `fields`: all but the target. They are then one object with those of before. */
+export type Repeated = 'nothing' | 'fields' | 'whole';
+
 /** A request head that can be read one way only. The deciding code sees this, never the raw head. */
 export interface Message {
   readonly protocol: '1.0' | '1.1' | '2';
@@ -69,8 +72,8 @@ export interface Message {
   readonly contentType: string | null;
   /** X-Deadline; also among `fields`. Null: none was sent. */
   readonly deadline: Deadline | null;
-  /** The client has sent the same before on this connection, and may go on so: what the head alone says is worth keeping. */
-  readonly repeated: boolean;
+  /** The client has sent the same before on this connection: what only that says may be kept (`repeated-heads`). */
+  readonly repeated: Repeated;
 }
 
 export type MessageResult =
@@ -94,6 +97,13 @@ const METHODS: ReadonlySet<string> = new Set(
 );
 
 const wrong = (reason: DenialReason): MessageResult => ({ ok: false, reason });
+
+/** What `limits.head_bytes` bounds: about what it was on the wire. */
+export function headSize({ method, target, fields }: RawHead): number {
+  let size = method.length + target.length + 12 + fields.length * 2;
+  for (const text of fields) size += text.length;
+  return size;
+}
 
 /**
  * Reads a head or says why it is refused. Everything here is refused before any rule looks, on both protocol versions
@@ -274,7 +284,7 @@ export function readMessage(raw: RawHead, limits: HeadLimits): MessageResult {
       accept,
       contentType,
       deadline: deadline === null ? null : readDeadline(deadline),
-      repeated: false,
+      repeated: 'nothing',
     },
   };
 }

@@ -1,4 +1,5 @@
-import { type HeadLimits, type Message, type MessageResult, type RawHead, readMessage } from './message.js';
+import { type HeadLimits, type Message, type MessageResult, type RawHead, headSize, readMessage } from './message.js';
+import { readTarget } from './target.js';
 
 /** Longer heads are read each time: what is kept for each connection is bounded. In characters. */
 const LONGEST = 2_048;
@@ -21,34 +22,45 @@ const latest = new WeakMap<object, Latest>();
  */
 export function readHeadOn(connection: object, raw: RawHead, limits: HeadLimits): MessageResult {
   const before = latest.get(connection);
-  if (before !== undefined && before.limits === limits && isSame(before.raw, raw)) {
-    if (!before.message.repeated) before.message = { ...before.message, repeated: true };
-    return { ok: true, message: before.message };
-  }
+  const again = before?.limits === limits ? readAgain(before, raw) : null;
+  if (again !== null) return again;
   const read = readMessage(raw, limits);
-  if (!read.ok || !isShort(raw)) return read;
+  if (!read.ok || read.message.webSocket !== null || headSize(raw) > LONGEST) return read;
   const { message } = read;
-  if (before === undefined) latest.set(connection, { raw, limits, message });
-  else {
-    before.raw = raw;
-    before.limits = limits;
-    before.message = message;
+  if (before === undefined) {
+    latest.set(connection, { raw, limits, message });
+    return read;
   }
+  before.raw = raw;
+  before.limits = limits;
+  before.message = message;
   return read;
 }
 
-function isSame(a: RawHead, b: RawHead): boolean {
-  const { fields } = a;
-  const others = b.fields;
-  if (fields.length !== others.length || a.target !== b.target || a.method !== b.method) return false;
-  if (a.protocol !== b.protocol || a.scheme !== b.scheme || a.authority !== b.authority) return false;
-  if (a.moreFollows !== b.moreFollows) return false;
-  for (let i = 0; i < fields.length; i += 1) if (fields[i] !== others[i]) return false;
-  return true;
+/** What is as before is not read. Null: it is not. */
+function readAgain(before: Latest, raw: RawHead): MessageResult | null {
+  if (!hasSameFields(before.raw, raw)) return null;
+  if (raw.target === before.raw.target) {
+    if (before.message.repeated !== 'whole') before.message = { ...before.message, repeated: 'whole' };
+    return { ok: true, message: before.message };
+  }
+  // A target in absolute form is read together with the Host field.
+  const inOrigin = raw.target.startsWith('/') && before.raw.target.startsWith('/');
+  if (!inOrigin || headSize(raw) > Math.min(before.limits.headBytes, LONGEST)) return null;
+  const read = readTarget(raw.target);
+  if (!read.ok) return read;
+  const message: Message = { ...before.message, target: read.target, repeated: 'fields' };
+  before.raw = raw;
+  before.message = message;
+  return { ok: true, message };
 }
 
-function isShort({ target, fields }: RawHead): boolean {
-  let length = target.length;
-  for (const text of fields) length += text.length;
-  return length <= LONGEST;
+/** All but the target. */
+function hasSameFields(a: RawHead, b: RawHead): boolean {
+  const { fields } = a;
+  const others = b.fields;
+  if (fields.length !== others.length || a.method !== b.method || a.protocol !== b.protocol) return false;
+  if (a.scheme !== b.scheme || a.authority !== b.authority || a.moreFollows !== b.moreFollows) return false;
+  for (let i = 0; i < fields.length; i += 1) if (fields[i] !== others[i]) return false;
+  return true;
 }

@@ -72,12 +72,12 @@ export function readCredential(
   carriers: ReadonlySet<Carrier>,
   cookieName: string | null = null,
 ): CredentialResult {
-  if (!message.repeated) return credentialOf(message, carriers, cookieName);
-  const known = repeated.get(message);
+  if (message.repeated === 'nothing') return credentialOf(message, carriers, cookieName);
+  const known = repeated.get(message.fields);
   // The carriers are those of a route, so one object.
   if (known?.carriers === carriers && known.cookieName === cookieName) return known.result;
   const result = credentialOf(message, carriers, cookieName);
-  repeated.set(message, { carriers, cookieName, result });
+  repeated.set(message.fields, { carriers, cookieName, result });
   return result;
 }
 
@@ -87,7 +87,8 @@ interface Known {
   readonly result: CredentialResult;
 }
 
-const repeated = new WeakMap<Message, Known>();
+/** By the fields: a credential is nowhere else. */
+const repeated = new WeakMap<readonly string[], Known>();
 
 function credentialOf(message: Message, carriers: ReadonlySet<Carrier>, cookieName: string | null): CredentialResult {
   let carrier: Carrier | null = null;

@@ -61,7 +61,7 @@ const repeated = new WeakMap<Admission, Known>();
  */
 export function requestHead(permit: Permit, following: Following): RequestHead {
   const { admission, identity } = permit;
-  if (!admission.message.repeated || permit.body !== null) return written(permit, following);
+  if (admission.message.repeated !== 'whole' || permit.body !== null) return written(permit, following);
   const known = repeated.get(admission);
   if (known?.identity === identity && known.head.following === following) return known.head;
   const head = written(permit, following);
