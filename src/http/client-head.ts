@@ -59,7 +59,6 @@ interface JudgedHead {
   /** Some of the values depend on who it is for. */
   readonly fitted: boolean;
   readonly eventStream: boolean;
-  readonly contentLength: string | null;
 }
 
 /**
@@ -76,7 +75,6 @@ export function clientHead(
 ): ClientHead | null {
   const judged = known === null ? judge(status, raw) : (known.judged ??= judge(status, raw));
   if (judged === null) return null;
-  if (status === 205 && mayHaveContent(judged.contentLength, context.method)) return null;
   let fields = judged.fitted ? fit(judged.fields, context) : [...judged.fields];
   if (context.sharing !== null) fields = share(fields, context.sharing);
   fields.push('x-request-id', context.requestId);
@@ -129,7 +127,12 @@ function judge(status: number, raw: readonly string[]): JudgedHead | null {
   }
   // RFC 9112 §6.3: a message with both may be read in two ways.
   if (coded && contentLength !== null) return null;
-  return { fields: withoutNominated(fields, nominated), fitted, eventStream, contentLength };
+  if (status === 205) {
+    // RFC 9110 §15.3.6: nothing may follow, and some clients would take an empty chunk for the next answer.
+    if (contentLength === null) fields.push('content-length', '0');
+    else if (Number(contentLength) > 0) return null;
+  }
+  return { fields: withoutNominated(fields, nominated), fitted, eventStream };
 }
 
 /** What is said to the client of places and cookies of the upstream's. */
@@ -151,15 +154,6 @@ function fit(fields: readonly string[], context: ClientHeadContext): string[] {
     }
   }
   return fitted;
-}
-
-/**
- * RFC 9110 §15.3.6: nothing may follow a 205. Some clients look for nothing, and would take an empty chunk for the next
- * answer, and HTTP/2 has no way to say that there is more. Chunks, and a body that ends with the connection, are only
- * known to be empty once the head is gone; a length of 0 says it in time.
- */
-function mayHaveContent(contentLength: string | null, method: string): boolean {
-  return contentLength === null ? method !== 'HEAD' : Number(contentLength) > 0;
 }
 
 function withoutNominated(fields: string[], nominated: readonly string[]): string[] {

@@ -180,6 +180,10 @@ export class AnswerReader {
       this.#state = 'done';
       // Some services send the body that there is not, a moment later, to whoever has the connection by then.
       if (chunked || (length !== null && length > 0)) this.#reusable = false;
+    } else if (status === 205 && length === null) {
+      // RFC 9110 §15.3.6: nothing may follow. Node says that it will in chunks, and sends none; nobody waits to see.
+      this.#state = 'done';
+      this.#reusable = false;
     } else if (chunked) this.#state = 'chunk_size';
     else if (length === null) {
       this.#state = 'until_close';
