@@ -9,7 +9,8 @@
  */
 import { execFileSync } from 'node:child_process';
 import { generateKeyPairSync } from 'node:crypto';
-import { chmod, cp, mkdir, mkdtemp, readFile, readdir, rm, writeFile } from 'node:fs/promises';
+import { chmodSync, mkdirSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { chmod, mkdtemp, readFile, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import * as path from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -35,16 +36,12 @@ export interface Fixture {
 export async function preparePolicy(source: string): Promise<Fixture> {
   const text = await readFile(source, 'utf8');
   const folder = await mkdtemp(path.join(tmpdir(), 'guardbee-policy-'));
-  await cp(path.join(POLICIES, 'files'), folder, { recursive: true });
-  for (const [name, content] of Object.entries(await certificates())) await writeFile(path.join(folder, name), content);
-  await mkdir(path.join(folder, 'credentials'));
-  const credentials = ['upstream-token', 'upstream.token'].map((name) => path.join(folder, 'credentials', name));
-  for (const credential of credentials) await writeFile(credential, 'a-credential-of-systemd\n');
-  for (const name of await readdir(folder, { recursive: true })) {
+  for (const { name, content, mode } of await files()) {
     const full = path.join(folder, name);
-    if (name !== 'credentials') await chmod(full, 0o600);
+    mkdirSync(path.dirname(full), { recursive: true });
+    writeFileSync(full, content);
+    chmodSync(full, mode);
   }
-  for (const credential of credentials) await chmod(credential, 0o440);
   // Node makes none itself, and a program run for each policy costs more than the policy.
   if (text.includes('fifo')) execFileSync('mkfifo', ['-m', '600', path.join(folder, 'fifo')]);
   const file = path.join(folder, path.basename(source));
@@ -68,7 +65,9 @@ export async function preparePolicy(source: string): Promise<Fixture> {
     file,
     options: { env, now: NOW, lookup, gateways: () => Promise.resolve(gateways) },
     clean: (dirty) => dirty.replaceAll(`${folder}/`, ''),
-    remove: () => rm(folder, { recursive: true, force: true }),
+    remove: async () => {
+      rmSync(folder, { recursive: true, force: true });
+    },
   };
 }
 
@@ -78,6 +77,39 @@ async function lookup(host: string): Promise<{ address: string }[]> {
   if (host === 'queen-local') return [{ address: '127.0.0.1' }, { address: '::1' }];
   if (host === 'queen.lan') return [{ address: '127.0.0.1' }, { address: '192.168.1.10' }];
   throw Object.assign(new Error('no such name'), { code: 'ENOTFOUND' });
+}
+
+interface NamedFile {
+  /** Path in the folder. */
+  readonly name: string;
+  readonly content: string | Buffer;
+  readonly mode: number;
+}
+
+let all: Promise<readonly NamedFile[]> | undefined;
+
+/** What each policy has beside it. Read once, and written at one go: there are hundreds of policies. */
+function files(): Promise<readonly NamedFile[]> {
+  all ??= (async () => {
+    const folder = path.join(POLICIES, 'files');
+    const written = readdirSync(folder, { recursive: true, encoding: 'utf8', withFileTypes: true })
+      .filter((entry) => entry.isFile())
+      .map((entry) => path.join(entry.parentPath, entry.name))
+      .map((full) => [path.relative(folder, full), readFileSync(full)] as const);
+    return [
+      ...[...written, ...Object.entries(await certificates())].map(([name, content]) => ({
+        name,
+        content,
+        mode: 0o600,
+      })),
+      ...['upstream-token', 'upstream.token'].map((name) => ({
+        name: path.join('credentials', name),
+        content: 'a-credential-of-systemd\n',
+        mode: 0o440,
+      })),
+    ];
+  })();
+  return all;
 }
 
 let made: Promise<Record<string, string>> | undefined;
