@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { cpSync, existsSync, mkdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { describe, test } from 'node:test';
+import { after, describe, test } from 'node:test';
 import { REPOSITORY, runCommand, type CommandResult } from '../support/process.js';
 import { TemporaryDirectory } from '../support/temporary-directory.js';
 
@@ -98,28 +98,13 @@ describe('setup', () => {
 });
 
 describe('npm test', () => {
-  test('runs the files whose path holds a word, and its exit code is the runner’s', async () => {
-    using directory = repository();
-    const passed = await script(directory, 'test.mjs', 'one');
-    assert.equal(passed.code, 0, passed.stdout + passed.stderr);
-    assert.match(passed.stdout, /✔ one runs/);
-    assert.match(passed.stdout, /pass 1\n[^]*Total \d+\.\d s\n$/);
-
-    const none = await script(directory, 'test.mjs', 'two', 'three');
-    assert.equal(none.code, 1);
-    assert.match(none.stderr, /no test file's path contains "two" or "three"/);
-
-    writeFileSync(
-      directory.file('test/two.test.ts'),
-      `import { test } from 'node:test';\ntest('two', () => { throw new Error('no'); });`,
-    );
-    assert.equal((await script(directory, 'test.mjs', '--no-lint')).code, 1);
-    assert.equal((await script(directory, 'test.mjs', 'two', '--test-name-pattern=nothing')).code, 0);
-    assert.equal((await script(directory, 'test.mjs', '--unknown')).code, 2);
+  /** Built once, by the first who asks. */
+  const directory = repository();
+  after(() => {
+    directory.remove();
   });
 
   test('lints beside the tests, and fails where either of them does', async () => {
-    using directory = repository();
     const linter = (path: string, code: string): void => {
       mkdirSync(join(directory.file(path), '..'), { recursive: true });
       writeFileSync(directory.file(path), code);
@@ -138,5 +123,24 @@ describe('npm test', () => {
     const passed = await script(directory, 'test.mjs');
     assert.equal(passed.code, 0, passed.stderr);
     assert.doesNotMatch(passed.stderr, /complain/);
+  });
+
+  test('runs the files whose path holds a word, and its exit code is the runner’s', async () => {
+    const passed = await script(directory, 'test.mjs', 'one');
+    assert.equal(passed.code, 0, passed.stdout + passed.stderr);
+    assert.match(passed.stdout, /✔ one runs/);
+    assert.match(passed.stdout, /pass 1\n[^]*Total \d+\.\d s\n$/);
+
+    const none = await script(directory, 'test.mjs', 'two', 'three');
+    assert.equal(none.code, 1);
+    assert.match(none.stderr, /no test file's path contains "two" or "three"/);
+
+    writeFileSync(
+      directory.file('test/two.test.ts'),
+      `import { test } from 'node:test';\ntest('two', () => { throw new Error('no'); });`,
+    );
+    assert.equal((await script(directory, 'test.mjs', '--no-lint')).code, 1);
+    assert.equal((await script(directory, 'test.mjs', 'two', '--test-name-pattern=nothing')).code, 0);
+    assert.equal((await script(directory, 'test.mjs', '--unknown')).code, 2);
   });
 });
