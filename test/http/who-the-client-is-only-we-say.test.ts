@@ -172,7 +172,7 @@ describe('who the client is, only we say', () => {
         assert.deepEqual(keys, ['x-service-key']);
         assert.deepEqual(valuesOf(head, 'x-service-key'), ['ours']);
       }),
-      { numRuns: 200_000, interruptAfterTimeLimit: 2_000 },
+      { numRuns: 5_000, interruptAfterTimeLimit: 2_000 },
     );
     assert.ok(accepted > 100, String(accepted));
   });
