@@ -14,7 +14,7 @@ import { bodies } from './workloads/bodies.js';
 import { handshakes } from './workloads/handshakes.js';
 import { http2 } from './workloads/http2.js';
 import { idleStreams } from './workloads/idle-streams.js';
-import { json } from './workloads/json.js';
+import { changing, json } from './workloads/json.js';
 import { judged } from './workloads/judged.js';
 import { jwtFirst } from './workloads/jwt-first.js';
 import { policySize } from './workloads/policy-size.js';
@@ -26,7 +26,7 @@ import { starting } from './workloads/start.js';
 import { websocket } from './workloads/websocket.js';
 
 const WORKLOADS: readonly Workload[] = [
-  ...[json, http2, handshakes, bodies, sse, websocket, idleStreams],
+  ...[json, changing, http2, handshakes, bodies, sse, websocket, idleStreams],
   ...[jwtFirst, judged, refusals, policySize, processes, starting, reloading],
 ];
 
