@@ -98,6 +98,39 @@ const METHODS: ReadonlySet<string> = new Set(
 
 const wrong = (reason: DenialReason): MessageResult => ({ ok: false, reason });
 
+/**
+ * The same head with another target. Written out: of so many members a spread makes an object of another shape, slowly,
+ * and whoever reads messages would meet both.
+ */
+export function retargeted(message: Message, target: Target, repeated: Repeated): Message {
+  return {
+    protocol: message.protocol,
+    scheme: message.scheme,
+    method: message.method,
+    target,
+    authority: message.authority,
+    fields: message.fields,
+    framing: message.framing,
+    expectsContinue: message.expectsContinue,
+    webSocket: message.webSocket,
+    authorization: message.authorization,
+    apiKey: message.apiKey,
+    guardbeeToken: message.guardbeeToken,
+    forwardedFor: message.forwardedFor,
+    forwardedProto: message.forwardedProto,
+    requestId: message.requestId,
+    userAgent: message.userAgent,
+    cookie: message.cookie,
+    origin: message.origin,
+    fetchSite: message.fetchSite,
+    fetchMode: message.fetchMode,
+    accept: message.accept,
+    contentType: message.contentType,
+    deadline: message.deadline,
+    repeated,
+  };
+}
+
 /** What `limits.head_bytes` bounds: about what it was on the wire. */
 export function headSize({ method, target, fields }: RawHead): number {
   let size = method.length + target.length + 12 + fields.length * 2;

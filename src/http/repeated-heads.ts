@@ -1,4 +1,12 @@
-import { type HeadLimits, type Message, type MessageResult, type RawHead, headSize, readMessage } from './message.js';
+import {
+  type HeadLimits,
+  type Message,
+  type MessageResult,
+  type RawHead,
+  headSize,
+  readMessage,
+  retargeted,
+} from './message.js';
 import { readTarget } from './target.js';
 
 /** Longer heads are read each time: what is kept for each connection is bounded. In characters. */
@@ -41,7 +49,9 @@ export function readHeadOn(connection: object, raw: RawHead, limits: HeadLimits)
 function readAgain(before: Latest, raw: RawHead): MessageResult | null {
   if (!hasSameFields(before.raw, raw)) return null;
   if (raw.target === before.raw.target) {
-    if (before.message.repeated !== 'whole') before.message = { ...before.message, repeated: 'whole' };
+    if (before.message.repeated !== 'whole') {
+      before.message = retargeted(before.message, before.message.target, 'whole');
+    }
     return { ok: true, message: before.message };
   }
   // A target in absolute form is read together with the Host field.
@@ -49,7 +59,7 @@ function readAgain(before: Latest, raw: RawHead): MessageResult | null {
   if (!inOrigin || headSize(raw) > Math.min(before.limits.headBytes, LONGEST)) return null;
   const read = readTarget(raw.target);
   if (!read.ok) return read;
-  const message: Message = { ...before.message, target: read.target, repeated: 'fields' };
+  const message = retargeted(before.message, read.target, 'fields');
   before.raw = raw;
   before.message = message;
   return { ok: true, message };

@@ -37,7 +37,7 @@ const SEVERITY: Readonly<Record<LogLevel, number>> = Object.freeze({
 });
 
 /** For pipes and files: a few dozen lines at a time, a tenth of a second late at most, at most 4 MiB behind. */
-const BATCHED: LogTimings = Object.freeze({ flushBytes: 32_768, flushMs: 100, maxBytes: 4 * 1024 * 1024 });
+const BATCHED: LogTimings = Object.freeze({ flushBytes: 65_536, flushMs: 100, maxBytes: 4 * 1024 * 1024 });
 /** Somebody is watching. */
 const AT_ONCE: LogTimings = Object.freeze({ ...BATCHED, flushBytes: 1, flushMs: 0 });
 

@@ -13,7 +13,7 @@ import { type Log, textLine } from './log.js';
 import { isKnownMethod } from './method.js';
 import { type Redactor, constant } from './redact.js';
 import { timestamp } from './timestamp.js';
-import { isUuid } from './uuid.js';
+import { isUuid } from '../http/request-id.js';
 
 declare const accessLine: unique symbol;
 

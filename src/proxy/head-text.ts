@@ -1,4 +1,5 @@
 import { FIELD_VALUE } from '../http/fields.js';
+import { isUuid } from '../http/request-id.js';
 
 /** What follows a head: no body, a body, or, after a 101, another protocol (RFC 6455 §4.1). */
 export type Following = 'nothing' | 'body' | 'upgrade';
@@ -33,7 +34,7 @@ export class RequestHead {
   /** @throws TypeError when a value could end its line; whoever made the fields should have seen to that */
   text(requestId: string): string {
     this.#text ??= this.#write();
-    return `${this.#text}x-request-id: ${sound(requestId)}${CRLF}${CRLF}`;
+    return `${this.#text}x-request-id: ${isUuid(requestId) ? requestId : sound(requestId)}${CRLF}${CRLF}`;
   }
 
   #write(): string {

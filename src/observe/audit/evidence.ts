@@ -5,7 +5,7 @@ import type { Identity } from '../../identity/identity.js';
 import { addressGroup } from '../../net/address-group.js';
 import { BoundedCache } from '../bounded-cache.js';
 import { isKnownMethod } from '../method.js';
-import { isUuid } from '../uuid.js';
+import { isUuid } from '../../http/request-id.js';
 import { type Redactor, constant } from '../redact.js';
 import type { CanonicalValue } from './canonical-json.js';
 import { ANSWERED_AS, type AuditEvent, REFUSED_AS, ROUTE_AS } from './events.js';

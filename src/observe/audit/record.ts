@@ -4,7 +4,7 @@
  */
 import { hash } from 'node:crypto';
 import { BoundedCache } from '../bounded-cache.js';
-import { isUuid } from '../uuid.js';
+import { isUuid } from '../../http/request-id.js';
 import { type CanonicalValue, canonicalJson } from './canonical-json.js';
 import { AUDIT_EVENTS, AUDIT_RESULTS, type AuditEvent, type AuditResult } from './events.js';
 
