@@ -1,5 +1,6 @@
 import { setTimeout as wait } from 'node:timers/promises';
 import { quantile } from '../load.js';
+import { bareSockets } from '../peers/bare-node.js';
 import { caddy } from '../peers/caddy.js';
 import { direct } from '../peers/direct.js';
 import { plain } from '../peers/guardbee.js';
@@ -16,7 +17,7 @@ const EVERY_MS = 250;
 export const sse: Workload = {
   name: 'sse',
   run: (bench) =>
-    withPeers(bench, [plain, direct, httpProxy, nginx, haproxy, caddy], async (started) => ({
+    withPeers(bench, [plain, direct, bareSockets, httpProxy, nginx, haproxy, caddy], async (started) => ({
       workload: 'sse',
       about: `${String(STREAMS)} event streams over TLS, ${String((STREAMS * 1000) / EVERY_MS)} events a second; from the service's write until the reader has it`,
       columns: [
