@@ -43,13 +43,20 @@ async function writeCertificate(stateDir: string): Promise<void> {
   writeFileSync(path.join(folder, 'certificate.pem'), `${key}${cert}`, { mode: 0o600 });
 }
 
-/** Has an account opened. @returns its file */
+/** Has an account opened. Its order is refused, so that nothing is on its way when this ends. @returns its file */
 async function openAccount(authority: ScriptedAuthority, stateDir: string): Promise<string> {
+  authority.script = (asked, response) => {
+    if (asked.path !== '/new-order') return false;
+    response.writeHead(403, { 'content-type': 'application/problem+json', 'replay-nonce': 'n' });
+    response.end(JSON.stringify({ type: 'urn:ietf:params:acme:error:rejectedIdentifier' }));
+    return true;
+  };
   const certificates = caring(stateDir, []);
   await certificates.read([HOST]);
   certificates.install(settingsOf(authority), [HOST]);
-  await waitUntil(() => authority.asked.some((asked) => asked.path === '/new-order'), 'an order');
+  await waitUntil(() => certificates.states()[0]?.failed === 1, 'an order that was refused');
   await certificates.stop();
+  authority.script = () => false;
   const folder = path.join(stateDir, 'acme/accounts');
   const [account = ''] = readdirSync(folder);
   return path.join(folder, account, 'account.json');
