@@ -99,21 +99,23 @@ export function isOwnPath(listener: HttpListener, message: Message): boolean {
 
 type At = Pick<Caller, 'address' | 'proxied'>;
 
-/** What came of the same head from the same place by the same rules: nothing else is asked here. */
+/** What came of the same head from the same place: nothing else is asked here. */
 interface Known {
-  readonly listener: HttpListener;
   readonly caller: At;
   readonly result: Admission | NotAdmitted;
 }
 
-const repeated = new WeakMap<Message, Known>();
+/** By the rules first: with those of a policy that is gone, all goes that was kept by them, its secrets too. */
+const repeated = new WeakMap<HttpListener, WeakMap<Message, Known>>();
 
 export function admit(listener: HttpListener, message: Message, caller: At): Admission | NotAdmitted {
   if (message.repeated !== 'whole') return admission(listener, message, caller);
-  const known = repeated.get(message);
-  if (known?.listener === listener && known.caller === caller) return known.result;
+  let kept = repeated.get(listener);
+  if (kept === undefined) repeated.set(listener, (kept = new WeakMap()));
+  const known = kept.get(message);
+  if (known?.caller === caller) return known.result;
   const result = admission(listener, message, caller);
-  repeated.set(message, { listener, caller, result });
+  kept.set(message, { caller, result });
   return result;
 }
 

@@ -3,7 +3,10 @@ import type { Address } from '../net/address.js';
 import type { ProxiedConnection } from '../net/proxy-protocol.js';
 import type { CertificateNames } from '../policy/certificate-table.js';
 
-/** The socket's other end: what is known of it before it has asked for anything. */
+/**
+ * The socket's other end: what is known of it before it has asked for anything. One object for each connection, and for as
+ * long as that lasts: what is kept for a connection is kept by it.
+ */
 export interface Caller {
   readonly address: Address;
   /** Canonical form of it. */

@@ -28,6 +28,8 @@ export function forward(
   owners: Owners,
 ): void {
   assertPermit(permit);
+  const bodied = permit.body !== null || hasBody(permit.admission.message.framing);
+  const head = requestHead(permit, bodied ? 'body' : 'nothing');
   const pool = upstreams.pool(permit.upstream);
   const connection = pool.acquire();
   if (connection === null) {
@@ -37,7 +39,7 @@ export function forward(
   const handler = new ForwardHandler(exchange, permit, pool, connection, respond, owners);
   connection.send(
     {
-      head: requestHead(permit, handler.body === null ? 'nothing' : 'body'),
+      head,
       requestId: exchange.requestId,
       body: handler.body,
       headTimeoutMs: permit.route.upstreamMs,

@@ -39,6 +39,7 @@ export function tunnel(
   assertPermit(permit);
   const { message } = permit.admission;
   if (message.webSocket === null) throw new TypeError('a tunnel needs a WebSocket handshake');
+  const head = requestHead(permit, 'upgrade');
   const pool = upstreams.pool(permit.upstream);
   const connection = pool.acquire();
   if (connection === null) {
@@ -47,7 +48,7 @@ export function tunnel(
   }
   connection.send(
     {
-      head: requestHead(permit, 'upgrade'),
+      head,
       requestId: exchange.requestId,
       body: null,
       headTimeoutMs: permit.route.upstreamMs,

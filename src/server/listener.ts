@@ -264,7 +264,7 @@ class Entrance {
   connected(socket: Socket, nth: number): void {
     const { listener } = this;
     const { events, sockets } = this.#shared;
-    const peer = listener.bind.path === undefined ? callerAt(socket, null, null) : THIS_MACHINE;
+    const peer = listener.bind.path === undefined ? callerAt(socket, null, null) : callerOnThisMachine();
     // It has left already, as those do who only look whether we are there.
     if (peer === null) {
       socket.on('error', () => undefined);
@@ -292,7 +292,8 @@ class Entrance {
     socket.once('close', () => {
       sockets.delete(socket);
       this.#sockets.delete(socket);
-      events.closed(listener.name);
+      // Not that of above: with it every idle connection would keep the policy that it began with.
+      events.closed(this.listener.name);
     });
     if (this.#headers?.expectsOf(peer.address) !== true) {
       this.#begin(socket, peer, nth);
@@ -489,13 +490,15 @@ function nthPort({ bind, type }: Listener, { localPort }: Socket): number {
   return type !== 'tcp' || bind.port === 0 || localPort === undefined ? 0 : localPort - bind.port;
 }
 
-/** Whoever connects to a unix socket. */
-const THIS_MACHINE: Caller = {
-  address: { family: 4, words: [0, 0, 0xffff, 0x7f000001] },
-  text: '127.0.0.1',
-  certificate: null,
-  proxied: null,
-};
+/** Whoever connects to a unix socket. Another one for each connection: things are kept by it. */
+function callerOnThisMachine(): Caller {
+  return {
+    address: { family: 4, words: [0, 0, 0xffff, 0x7f000001] },
+    text: '127.0.0.1',
+    certificate: null,
+    proxied: null,
+  };
+}
 
 /** Null when the socket has already lost its other end. */
 function callerAt(
