@@ -15,11 +15,12 @@ const MOST_RESIDENT_KB = 200_000;
 
 type Filter = ChildProcessByStdio<Writable, Readable, null>;
 
-/** Kilobytes, as Linux says (proc(5)): `VmRSS` now, `VmHWM` at most. Null elsewhere. */
+/** Kilobytes, as Linux says (proc(5)): `VmRSS` now, `VmHWM` at most. Null elsewhere, and of one that is just ending. */
 function memory(filter: Filter, field: 'VmRSS' | 'VmHWM'): number | null {
   if (process.platform !== 'linux') return null;
   const status = readFileSync(`/proc/${String(filter.pid)}/status`, 'utf8');
-  return Number(new RegExp(`^${field}:\\s+(\\d+)`, 'm').exec(status)?.[1]);
+  const kilobytes = new RegExp(`^${field}:\\s+(\\d+)`, 'm').exec(status)?.[1];
+  return kilobytes === undefined ? null : Number(kilobytes);
 }
 
 test('64 MB, with a reader that begins late: no line is lost, changed or out of order, and none piled up', async () => {
