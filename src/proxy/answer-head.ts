@@ -1,4 +1,5 @@
 import { KnownHead } from '../http/client-head.js';
+import { withoutWhitespace } from '../http/fields.js';
 
 /** An answer that cannot be read, or in more than one way. The message says what is wrong and quotes nothing. */
 export class MalformedAnswer extends Error {
@@ -91,7 +92,7 @@ function readHead(text: string): AnswerHead {
     const colon = line.indexOf(':');
     if (colon < 1) throw new MalformedAnswer('a field line has no name');
     const name = line.slice(0, colon);
-    const value = withoutWhitespaceFrom(line, colon + 1);
+    const value = withoutWhitespace(line.slice(colon + 1));
     fields.push(name, value);
     // The few names that say where the message ends are told by their length first: this runs for every field.
     switch (name.length) {
@@ -133,18 +134,6 @@ function readHead(text: string): AnswerHead {
 function believed(value: string, before: number): number {
   const seconds = KEEP_ALIVE_TIMEOUT.exec(value)?.[1];
   return seconds === undefined ? before : Number(seconds) * 1_000 - KEEP_ALIVE_THRESHOLD_MS;
-}
-
-function withoutWhitespaceFrom(line: string, from: number): string {
-  let start = from;
-  let end = line.length;
-  while (start < end && isWhitespace(line.charCodeAt(start))) start += 1;
-  while (end > start && isWhitespace(line.charCodeAt(end - 1))) end -= 1;
-  return line.slice(start, end);
-}
-
-function isWhitespace(code: number): boolean {
-  return code === 0x20 || code === 0x09;
 }
 
 /**

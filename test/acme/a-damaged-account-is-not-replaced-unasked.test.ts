@@ -4,24 +4,12 @@ import * as path from 'node:path';
 import { test } from 'node:test';
 import { AcmeCertificates, type AcmeNotice } from '../../src/acme/certificates.js';
 import { PendingChallenges } from '../../src/acme/pending-challenges.js';
-import type { AcmeSettings } from '../../src/policy/policy.js';
 import { testCertificates } from '../support/certificates.js';
 import { TemporaryDirectory } from '../support/temporary-directory.js';
 import { waitUntil } from '../support/wait.js';
-import { ScriptedAuthority } from './scripted-authority.js';
+import { ScriptedAuthority, settingsOf } from './scripted-authority.js';
 
 const HOST = 'a.example.com';
-
-function settingsOf(authority: ScriptedAuthority): AcmeSettings {
-  const caPem = readFileSync(authority.caFile, 'utf8');
-  return {
-    directory: authority.directoryUrl,
-    email: null,
-    challenges: ['tls-alpn-01', 'http-01'],
-    authority: { caFile: authority.caFile, caPem, crlFile: null, crlPems: [], partialChain: false },
-    externalAccount: null,
-  };
-}
 
 function caring(stateDir: string, notices: AcmeNotice[]): AcmeCertificates {
   const events = {

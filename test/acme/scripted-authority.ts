@@ -1,7 +1,9 @@
 import { once } from 'node:events';
+import { readFileSync } from 'node:fs';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { createServer } from 'node:https';
 import type { AddressInfo, Socket } from 'node:net';
+import type { AcmeSettings } from '../../src/policy/policy.js';
 import { testCertificates } from '../support/certificates.js';
 import { freePort } from '../support/free-port.js';
 import { writeFileIn } from '../support/policy-builder.js';
@@ -159,4 +161,16 @@ export class ScriptedAuthority implements AsyncDisposable {
     await once(this.#server, 'close');
     this.#directory[Symbol.dispose]();
   }
+}
+
+/** What a policy says of it. */
+export function settingsOf(authority: ScriptedAuthority): AcmeSettings {
+  const caPem = readFileSync(authority.caFile, 'utf8');
+  return {
+    directory: authority.directoryUrl,
+    email: null,
+    challenges: ['tls-alpn-01', 'http-01'],
+    authority: { caFile: authority.caFile, caPem, crlFile: null, crlPems: [], partialChain: false },
+    externalAccount: null,
+  };
 }

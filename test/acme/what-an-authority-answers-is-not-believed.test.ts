@@ -11,7 +11,6 @@ import type { SocketConstructorOpts } from 'node:net';
 import { HostFiles } from '../../src/acme/files.js';
 import { AcmeCertificates, type AcmeNotice } from '../../src/acme/certificates.js';
 import { PendingChallenges } from '../../src/acme/pending-challenges.js';
-import type { AcmeSettings } from '../../src/policy/policy.js';
 import { testCertificates } from '../support/certificates.js';
 import { requireComponent } from '../support/component.js';
 import { runCommand } from '../support/process.js';
@@ -20,20 +19,9 @@ import { TemporaryDirectory } from '../support/temporary-directory.js';
 import { waitUntil, within } from '../support/wait.js';
 import { startAcmeGuard } from './acme-guard.js';
 import { namesOf, shakeHands } from './handshake.js';
-import { type Script, ScriptedAuthority, TOKEN } from './scripted-authority.js';
+import { type Script, ScriptedAuthority, TOKEN, settingsOf } from './scripted-authority.js';
 
 const HOST = 'a.example.com';
-
-function settingsOf(authority: ScriptedAuthority): AcmeSettings {
-  const caPem = readFileSync(authority.caFile, 'utf8');
-  return {
-    directory: authority.directoryUrl,
-    email: null,
-    challenges: ['tls-alpn-01', 'http-01'],
-    authority: { caFile: authority.caFile, caPem, crlFile: null, crlPems: [], partialChain: false },
-    externalAccount: null,
-  };
-}
 
 /** What the first attempt came to. */
 async function firstFailure(authority: ScriptedAuthority, settings = settingsOf(authority)): Promise<string> {
