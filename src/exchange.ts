@@ -21,6 +21,11 @@ export interface Answer {
   sendHead(status: number, fields: readonly string[], bodiless: boolean): void;
   /** The bytes may be overwritten once it returns. False: wait for `onDrain`. */
   write(chunk: Buffer): boolean;
+  /**
+   * Body in the chunks of HTTP/1.1 (RFC 9112 §7.1), whole and plainly written; the bytes may be overwritten once it returns.
+   * False: nothing was sent, and `write` must have the content.
+   */
+  writeChunks(bytes: Buffer, from: number, to: number): boolean;
   end(): void;
   /** A whole answer of our own; the rest of the request body is not read any further than it must be. */
   sendWhole(status: number, fields: readonly string[], body: Buffer): void;

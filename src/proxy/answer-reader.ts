@@ -16,6 +16,12 @@ export interface AnswerEvents {
   head(status: number, fields: readonly string[], known: KnownHead | null): boolean;
   /** The bytes are those of `read`. False: enough for now. What is in hand already still comes. */
   data(chunk: Buffer): boolean;
+  /**
+   * The bytes from one place to another are whole chunks with all of their framing, plainly written.
+   * @param content how many of them are of the body
+   * @returns false: enough for now; null: they are not wanted like this, and come by `data`
+   */
+  chunks(bytes: Buffer, from: number, to: number, content: number): boolean | null;
 }
 
 const HEAD_BYTES = 64 * 1024;
@@ -26,11 +32,14 @@ const MOST_INTERIM = 16;
 
 const LF = 0x0a;
 const CR = 0x0d;
+const ZERO = 0x30;
 const END_OF_HEAD = Buffer.from('\r\n\r\n');
 /** RFC 9112 §7.1; extensions mean nothing here. */
 const CHUNK_SIZE = /^([0-9A-Fa-f]{1,12})[ \t]*(?:;[\t\x20-\x7e\x80-\xff]*)?$/;
 /** As many as the pattern above takes. */
 const SIZE_DIGITS = 12;
+/** Chunks that go on as they came are shorter than this together with their framing. */
+const MOST_AS_THEY_CAME = 16 * 1024;
 /** What the request was: there is no body to the answer of a HEAD, whatever the fields say, and a 101 only to an upgrade. */
 export type Question = 'ordinary' | 'head' | 'upgrade';
 
@@ -60,6 +69,11 @@ export class AnswerReader {
   constructor(question: Question, events: AnswerEvents) {
     this.#question = question;
     this.#events = events;
+  }
+
+  /** The head is here, of the answer itself. */
+  get begun(): boolean {
+    return this.#state !== 'head';
   }
 
   get complete(): boolean {
@@ -211,7 +225,35 @@ export class AnswerReader {
     return end;
   }
 
+  /**
+   * An event of a stream is mostly one chunk in one read. It need not be taken out of its framing and put into one that is
+   * the same. @returns where such chunks end: `from`, where none is there or they are not wanted
+   */
+  #passWholeChunks(chunk: Buffer, from: number): number {
+    if (this.#pieces.length > 0) return from;
+    const most = Math.min(chunk.length, from + MOST_AS_THEY_CAME);
+    let content = 0;
+    let end = from;
+    for (;;) {
+      // Zeros in front would be as good, but whoever wrote no plain size has it written anew.
+      const data = chunk[end] === ZERO ? -1 : this.#readPlainChunkSize(chunk, end);
+      if (data === -1 || data + this.#left + 2 > most) break;
+      const after = data + this.#left;
+      if (chunk[after] !== CR || chunk[after + 1] !== LF) break;
+      content += this.#left;
+      end = after + 2;
+    }
+    this.#state = 'chunk_size';
+    if (end === from) return from;
+    const more = this.#events.chunks(chunk, from, end, content);
+    if (more === null) return from;
+    if (!more) this.#ready = false;
+    return end;
+  }
+
   #readChunkSize(chunk: Buffer, from: number): number {
+    const passed = this.#passWholeChunks(chunk, from);
+    if (passed > from) return passed;
     const end = this.#readPlainChunkSize(chunk, from);
     if (end !== -1) return end;
     const line = this.#line(chunk, from, CHUNK_LINE_BYTES);

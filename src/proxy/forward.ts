@@ -148,6 +148,13 @@ class ForwardHandler implements AnswerHandler {
     return !this.#paused;
   }
 
+  chunks(bytes: Buffer, from: number, to: number, content: number): boolean | null {
+    if (this.#over || this.#early !== null || this.#held !== null || this.#paused) return null;
+    if (!this.#exchange.answer.writeChunks(bytes, from, to)) return null;
+    this.#exchange.bytesOut += content;
+    return true;
+  }
+
   ended(): void {
     if (this.#over) return;
     if (this.#early !== null) {

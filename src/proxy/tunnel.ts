@@ -142,6 +142,10 @@ class TunnelHandler implements AnswerHandler {
     return this.#exchange.answer.write(chunk);
   }
 
+  chunks(): null {
+    return null;
+  }
+
   ended(): void {
     if (this.#over) return;
     this.#over = true;

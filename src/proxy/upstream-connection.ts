@@ -1,8 +1,7 @@
 import type { Socket } from 'node:net';
 import type { Readable } from 'node:stream';
-import type { KnownHead } from '../http/client-head.js';
 import { MalformedAnswer } from './answer-head.js';
-import { AnswerReader, type Question } from './answer-reader.js';
+import { type AnswerEvents, AnswerReader, type Question } from './answer-reader.js';
 import { BodySender } from './body-sender.js';
 import type { Connected, Connecting } from './connect.js';
 import type { RequestHead } from './head-text.js';
@@ -22,12 +21,11 @@ export interface UpstreamRequest {
   readonly headTimeoutMs: number;
 }
 
-/** Hears of an answer. After `ended`, `failed` or `upgraded` nothing more is said. */
-export interface AnswerHandler {
-  /** Status 200 and above; names and values in turn. False: the body waits for `resume`. */
-  head(status: number, fields: readonly string[], known: KnownHead | null): boolean;
-  /** The bytes are good during the call alone. False: the rest waits for `resume`. */
-  data(chunk: Buffer): boolean;
+/**
+ * Hears of an answer, of status 200 and above. What was not ready for more hears of it after `resume`. After `ended`,
+ * `failed` or `upgraded` nothing more is said.
+ */
+export interface AnswerHandler extends AnswerEvents {
   ended(): void;
   failed(error: Error): void;
   /** A 101 came to a request that asked for it. The socket is paused, and nobody else's any more. */
@@ -144,13 +142,7 @@ export class UpstreamConnection {
   }
 
   #write(socket: Socket, head: string, request: UpstreamRequest, handler: AnswerHandler): void {
-    this.#reader = new AnswerReader(questionOf(request.head), {
-      head: (status, fields, known) => {
-        this.#stopWaiting();
-        return handler.head(status, fields, known);
-      },
-      data: (chunk) => handler.data(chunk),
-    });
+    this.#reader = new AnswerReader(questionOf(request.head), handler);
     this.#headTimeoutMs = request.headTimeoutMs;
     this.#await();
     socket.write(head, 'latin1');
@@ -201,6 +193,7 @@ export class UpstreamConnection {
     try {
       const more = reader.read(chunk);
       if (this.#gone) return;
+      if (reader.begun && this.#deadline !== Number.POSITIVE_INFINITY) this.#stopWaiting();
       if (reader.complete) this.#complete(reader);
       else if (reader.upgraded !== null) this.#handOver(reader.upgraded, chunk.subarray(reader.position));
       else if (!more) this.#socket?.pause();

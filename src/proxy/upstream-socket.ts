@@ -8,6 +8,14 @@ const GONE: ReadonlySet<string | undefined> = new Set(['EPIPE', 'ECONNRESET']);
 
 const READ_INTO = Buffer.allocUnsafeSlow(64 * 1024);
 
+/** Events of a stream, or answers, are often as long as the one before. */
+let latest = READ_INTO.subarray(0, 0);
+
+function firstBytes(length: number): Buffer {
+  if (latest.length !== length) latest = READ_INTO.subarray(0, length);
+  return latest;
+}
+
 /** A socket to an upstream. */
 export type ConnectedSocket = Socket & {
   /** Told instead of the socket being destroyed; nothing more can be written then. Null: errors end it as they end any. */
@@ -37,7 +45,7 @@ export class UpstreamSocket extends Socket {
             onread: {
               buffer: READ_INTO,
               callback: (length: number): boolean => {
-                const bytes = READ_INTO.subarray(0, length);
+                const bytes = firstBytes(length);
                 if (this.onBytes === null) return this.push(Buffer.from(bytes));
                 this.onBytes(bytes);
                 return true;

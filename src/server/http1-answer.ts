@@ -1,4 +1,5 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
+import type { Socket } from 'node:net';
 import type { Readable } from 'node:stream';
 import type { Answer } from '../exchange.js';
 
@@ -69,16 +70,29 @@ export class Http1Answer implements Answer {
     return this.#response.write(Buffer.from(chunk)) || this.#awaitDrain();
   }
 
-  /**
-   * One chunk as one string: what Node makes of it is a vector of four, and a tick to send them together. Only where its
-   * turn has come and all before it is on its way, so that order, and what is said of a full socket, stay Node's.
-   */
+  writeChunks(bytes: Buffer, from: number, to: number): boolean {
+    const socket = this.#freeSocket();
+    if (socket === null) return false;
+    socket.write(bytes.toString('latin1', from, to), 'latin1');
+    return true;
+  }
+
+  /** One chunk as one string: what Node makes of it is a vector of four, and a tick to send them together. */
   #writeChunk(chunk: Buffer): boolean {
-    const { socket, chunkedEncoding } = this.#response;
-    if (!chunkedEncoding || socket?.writableLength !== 0 || chunk.length === 0 || chunk.length > JOINED_BYTES)
-      return false;
+    const socket = chunk.length > 0 && chunk.length <= JOINED_BYTES ? this.#freeSocket() : null;
+    if (socket === null) return false;
     socket.write(`${chunk.length.toString(16)}\r\n${chunk.toString('latin1')}\r\n`, 'latin1');
     return true;
+  }
+
+  /**
+   * Where chunks may be written past Node's response: its turn has come, and all before it is on its way, so that order, and
+   * what is said of a full socket, stay Node's. Null: not now.
+   */
+  #freeSocket(): Socket | null {
+    if (!this.#bodyBegun || this.#gone()) return null;
+    const { socket, chunkedEncoding } = this.#response;
+    return chunkedEncoding && socket?.writableLength === 0 ? socket : null;
   }
 
   end(): void {

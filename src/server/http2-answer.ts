@@ -69,6 +69,11 @@ export class Http2Answer implements Answer {
     return this.#gone() || this.#stream.write(Buffer.from(chunk));
   }
 
+  writeChunks(): boolean {
+    // HTTP/2 has no chunks (RFC 9113 §8.1).
+    return false;
+  }
+
   end(): void {
     if (this.#gone()) return;
     this.#stream.end();

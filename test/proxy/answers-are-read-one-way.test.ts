@@ -18,8 +18,28 @@ interface Read {
   readonly keepAliveMs: number;
 }
 
-/** @returns null where it is malformed */
+/** Chunks as a client would be sent them, read to the letter and in the plainest way. */
+function contentOf(chunks: string): string {
+  let content = '';
+  for (let rest = chunks; rest !== '';) {
+    const [line = '', size = ''] =
+      /^([1-9a-f][0-9a-f]*)\r\n/i.exec(rest) ?? assert.fail(`no chunk: ${JSON.stringify(rest)}`);
+    const end = line.length + Number.parseInt(size, 16);
+    assert.equal(rest.slice(end, end + 2), '\r\n', 'ends where it says');
+    content += rest.slice(line.length, end);
+    rest = rest.slice(end + 2);
+  }
+  return content;
+}
+
+/** The same whether or not chunks are taken as they came. @returns null where it is malformed */
 function read(pieces: readonly Buffer[], question: Question = 'ordinary'): Read | null {
+  const taken = readBy('content', pieces, question);
+  assert.deepEqual(readBy('chunks', pieces, question), taken);
+  return taken;
+}
+
+function readBy(taking: 'chunks' | 'content', pieces: readonly Buffer[], question: Question): Read | null {
   let status: number | null = null;
   let fields: readonly string[] = [];
   const body: Buffer[] = [];
@@ -33,6 +53,13 @@ function read(pieces: readonly Buffer[], question: Question = 'ordinary'): Read 
     data: (chunk) => {
       assert.ok(chunk.length > 0);
       body.push(Buffer.from(chunk));
+      return true;
+    },
+    chunks: (all, from, to, length) => {
+      if (taking === 'content') return null;
+      const content = contentOf(all.toString('latin1', from, to));
+      assert.equal(content.length, length);
+      body.push(bytes(content));
       return true;
     },
   });
@@ -229,6 +256,7 @@ describe('answers are read one way', () => {
       const reader = new AnswerReader('upgrade', {
         head: () => assert.fail('no other answer'),
         data: () => assert.fail('no body'),
+        chunks: () => assert.fail('no body'),
       });
       if (first !== '') reader.read(bytes(first));
       reader.read(bytes(`${second}\x81\x00`));

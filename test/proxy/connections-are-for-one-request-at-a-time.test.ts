@@ -79,6 +79,7 @@ class Asker {
           });
           return false;
         },
+        chunks: () => null,
         ended: () => {
           this.#end({ kind: 'ended', status: this.#status, body: this.#pieces });
         },
