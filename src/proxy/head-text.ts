@@ -39,18 +39,19 @@ export class RequestHead {
 
   #write(): string {
     const { method, fields, following } = this;
-    let text = `${method} ${this.target} HTTP/1.1${CRLF}`;
+    const parts = [`${method} ${this.target} HTTP/1.1${CRLF}`];
     for (let i = 0; i < fields.length; i += 2) {
-      text += `${fields[i] ?? ''}: ${sound(fields[i + 1] ?? '')}${CRLF}`;
+      parts.push(fields[i] ?? '', ': ', sound(fields[i + 1] ?? ''), CRLF);
       // Host comes first (RFC 9112 §3.2), then what is between the two ends of the connection.
-      if (i === 0) text += following === 'upgrade' ? UPGRADE : KEEP_ALIVE;
+      if (i === 0) parts.push(following === 'upgrade' ? UPGRADE : KEEP_ALIVE);
     }
     if (following !== 'body') {
-      if (EXPECT_BODY.has(method)) text += `content-length: 0${CRLF}`;
+      if (EXPECT_BODY.has(method)) parts.push(`content-length: 0${CRLF}`);
     } else if (this.length === null) {
-      text += `transfer-encoding: chunked${CRLF}`;
+      parts.push(`transfer-encoding: chunked${CRLF}`);
     }
-    return text;
+    // Put together with `+` it would stay a tree of its parts, and each request that it is written for would walk it.
+    return parts.join('');
   }
 }
 

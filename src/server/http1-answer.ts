@@ -18,6 +18,12 @@ export class Http1Answer implements Answer {
   #bodyBegun = false;
   #bodyExpected = true;
   #flushScheduled = false;
+  /**
+   * The first piece of the body, until the end of the turn that brought it: with the head as one string it is one write, and
+   * the end can be part of it. As string and buffer they are a vector of three, which costs a tenth of the whole request.
+   * latin1 keeps every byte as it is.
+   */
+  #first: string | null = null;
   #bodyBroken = false;
   #ended = false;
   #stopDiscarding: (() => void) | null = null;
@@ -30,9 +36,9 @@ export class Http1Answer implements Answer {
     this.#response = response;
     this.#over = over;
     response.on('close', this.#onResponseClose);
-    // Both report through `close`; an unheard `error` would end the process.
+    // It reports through `close`; an unheard `error` would end the process. That of a request Node keeps to itself where
+    // nobody listens.
     response.on('error', ignore);
-    request.on('error', ignore);
   }
 
   get headSent(): boolean {
@@ -59,14 +65,16 @@ export class Http1Answer implements Answer {
 
   write(chunk: Buffer): boolean {
     if (this.#gone()) return true;
-    // Head and first piece as one string are one write; as string and buffer they are a vector of three, which costs
-    // a tenth of the whole request. latin1 keeps every byte as it is.
-    if (!this.#bodyBegun && chunk.length <= JOINED_BYTES) {
+    if (this.#bodyBegun) {
+      this.#sendFirst();
+      if (this.#writeChunk(chunk)) return true;
+    } else {
       this.#bodyBegun = true;
-      return this.#response.write(chunk.toString('latin1'), 'latin1') || this.#awaitDrain();
+      if (this.#flushScheduled && chunk.length <= JOINED_BYTES) {
+        this.#first = chunk.toString('latin1');
+        return true;
+      }
     }
-    if (this.#bodyBegun && this.#writeChunk(chunk)) return true;
-    this.#bodyBegun = true;
     return this.#response.write(Buffer.from(chunk)) || this.#awaitDrain();
   }
 
@@ -90,7 +98,7 @@ export class Http1Answer implements Answer {
    * what is said of a full socket, stay Node's. Null: not now.
    */
   #freeSocket(): Socket | null {
-    if (!this.#bodyBegun || this.#gone()) return null;
+    if (!this.#bodyBegun || this.#first !== null || this.#gone()) return null;
     const { socket, chunkedEncoding } = this.#response;
     return chunkedEncoding && socket?.writableLength === 0 ? socket : null;
   }
@@ -99,9 +107,13 @@ export class Http1Answer implements Answer {
     if (this.#gone()) return;
     this.#ended = true;
     if (this.#complete()) {
-      this.#response.end();
+      const first = this.#first;
+      this.#first = null;
+      if (first === null) this.#response.end();
+      else this.#response.end(first, 'latin1');
       return;
     }
+    this.#sendFirst();
     this.#endAfterBody();
   }
 
@@ -138,7 +150,8 @@ export class Http1Answer implements Answer {
     if (!this.#ended && this.#request.complete) return false;
     if (!this.#bodyBroken) {
       this.#bodyBroken = true;
-      this.#request.emit('error', new Error('the rest of the request could not be read'));
+      if (this.#request.listenerCount('error') > 0)
+        this.#request.emit('error', new Error('the rest of the request could not be read'));
     }
     this.#stopDiscarding?.();
     if (this.#ended) this.#request.socket.destroySoon();
@@ -182,8 +195,18 @@ export class Http1Answer implements Answer {
   }
 
   readonly #flush = (): void => {
-    if (!this.#gone() && !this.#response.writableEnded) this.#response.flushHeaders();
+    this.#flushScheduled = false;
+    if (this.#gone() || this.#response.writableEnded) return;
+    if (this.#first === null) this.#response.flushHeaders();
+    else this.#sendFirst();
   };
+
+  #sendFirst(): void {
+    const first = this.#first;
+    if (first === null) return;
+    this.#first = null;
+    if (!this.#response.write(first, 'latin1')) this.#awaitDrain();
+  }
 
   /** Most answers never fill a socket: who listens for the drain does so when there is one to come. */
   #awaitDrain(): false {

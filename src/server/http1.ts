@@ -30,7 +30,7 @@ export interface Http1Hooks {
 
 /** Limits and timeouts of an HTTP/1 server, for every listener that has one. */
 export function bareHttp1Server(limits: ListenerLimits, timeouts: ListenerTimeouts): Server {
-  const server = createServer({
+  const options = {
     // Ours counts exactly and answers; Node's own limit is a little wider, so that ours is the one that speaks.
     maxHeaderSize: limits.headBytes + 4096,
     requireHostHeader: false,
@@ -43,7 +43,10 @@ export function bareHttp1Server(limits: ListenerLimits, timeouts: ListenerTimeou
     requestTimeout: 0,
     keepAliveTimeout: timeouts.keepAliveMs,
     connectionsCheckingInterval: Math.max(100, Math.min(1_000, timeouts.headMs / 4)),
-  });
+    // Node 24.12 on: a request without a body is no stream that has yet to end. Others do not know it.
+    optimizeEmptyRequests: true,
+  };
+  const server = createServer(options);
   // Node drops fields beyond its own count without a word, and the rest would still frame the body. We count.
   server.maxHeadersCount = 0;
   server.timeout = 0;
