@@ -70,6 +70,20 @@ export async function closedLoad(guard: Guard, options: WrkOptions): Promise<Wrk
   return { requests, perSecond: requests / seconds, cpu: endedCpuMicroseconds() - before };
 }
 
+/** Connections, as many as are closed, by a server that lets none of them in. */
+export async function turnedAway(
+  { url }: Guard,
+  { seconds, connections }: Pick<WrkOptions, 'seconds' | 'connections'>,
+): Promise<Load> {
+  // It has nothing to say before TLS, so the load need not speak TLS either.
+  const plain = url.replace('https:', 'http:');
+  const said = await output(['wrk', '-t1', `-c${String(connections)}`, `-d${String(seconds)}`, plain]);
+  const errors = /Socket errors: connect (\d+), read (\d+), write (\d+)/.exec(said)?.slice(1) ?? [];
+  const closed = errors.reduce((sum, count) => sum + Number(count), 0);
+  if (closed === 0 || !said.includes(' 0 requests in')) throw new Error(`somebody was let in:\n${said}`);
+  return { requests: closed, perSecond: closed / seconds };
+}
+
 /** The same over HTTP/2, `streams` at a time on each connection. */
 export async function http2Load(
   guard: Guard,

@@ -15,6 +15,8 @@ export interface Terms {
   /** Sections of their own. */
   readonly more?: string;
   readonly networks?: readonly string[];
+  /** Whoever comes from this machine is no one it lets in. */
+  readonly deniesLoad?: boolean;
   readonly tokens?: readonly string[];
   readonly credential?: 'token' | 'jwt';
   /** Else the proxy's; null: any. */
@@ -66,7 +68,7 @@ listeners:
   main:
     bind: 127.0.0.1:0
     tls: { cert: ${setting.certFile}, key: ${setting.keyFile} }
-    allow_from: [${['127.0.0.1', '10.0.0.0/8', ...(terms.networks ?? [])].join(', ')}]
+    allow_from: [${[...(terms.deniesLoad === true ? [] : ['127.0.0.1']), '10.0.0.0/8', ...(terms.networks ?? [])].join(', ')}]
     limits: { connections: 16000 }
 ${terms.listener ?? ''}    upstream: ${setting.service}
     authenticate: [keys, sso]

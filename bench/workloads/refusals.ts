@@ -1,76 +1,59 @@
-import { connect } from 'node:net';
-import { closedLoad } from '../load.js';
+import { closedLoad, turnedAway } from '../load.js';
 import { guardbee } from '../peers/guardbee.js';
 import type { Guard } from '../peers/peer.js';
-import { type Started, type Turn, type Workload, inTurns, withPeers } from '../rounds.js';
-import type { Row } from '../table.js';
+import { type Turn, type Workload, inTurns, withPeers } from '../rounds.js';
 
 const CONNECTIONS = 32;
-const AT_ONCE = 16;
-
-/** Connections from an address that is not let in, until each has been closed. */
-async function turnedAway(guard: Guard, seconds: number): Promise<number> {
-  const port = Number(new URL(guard.url).port);
-  const until = performance.now() + seconds * 1000;
-  let count = 0;
-  await Promise.all(
-    Array.from({ length: AT_ONCE }, async () => {
-      while (performance.now() < until) {
-        await new Promise<void>((resolve) => {
-          const socket = connect({ port, host: '127.0.0.1', localAddress: '127.0.0.9' });
-          socket.on('error', () => undefined);
-          socket.once('close', () => {
-            resolve();
-          });
-          socket.resume();
-        });
-        count += 1;
-      }
-    }),
-  );
-  return count;
-}
 
 /** What a refusal costs, and not how late it comes. */
 const unslowed = guardbee({ name: 'guardbee', listener: '    throttle: off\n' });
+const elsewhere = guardbee({ name: 'guardbee, for others', listener: '    throttle: off\n', deniesLoad: true });
 
 export const refusals: Workload = {
   name: 'refusals',
   run: (bench) =>
-    withPeers(bench, [unslowed], async (started) => {
-      const measured = async (name: string, act: (guard: Guard, started: Started) => Promise<Turn>): Promise<Row> => {
-        const [row] = await inTurns(bench, started, { warmUp: 2, unit: 'cpu' }, act);
-        return { name, cells: row?.cells ?? {} };
-      };
-      const asked = async (guard: Guard, path: string, refused: boolean): Promise<Turn> => {
-        const { seconds } = bench;
-        const { requests, perSecond } = await closedLoad(guard, { path, seconds, connections: CONNECTIONS, refused });
-        return { units: requests, figures: { rate: perSecond } };
-      };
-      const rows = [
-        await measured('accepted', (guard) => asked(guard, '/v1/jobs/job-1', false)),
-        await measured('denied route', (guard) => asked(guard, '/dev/secret', true)),
-        await measured('no such token', (guard) =>
-          asked({ ...guard, credential: `${guard.credential}x` }, '/v1/jobs/job-1', true),
-        ),
-        await measured('address, before TLS', async (guard) => {
-          const count = await turnedAway(guard, bench.seconds);
-          return { units: count, figures: { rate: count / bench.seconds } };
-        }),
-      ];
-      const accepted = rows[0]?.cells['cpu'] ?? Number.NaN;
+    withPeers({ ...bench, only: null }, [unslowed, elsewhere], async ([open, closed]) => {
+      if (open === undefined || closed === undefined) throw new TypeError('both have been started');
+      const asked =
+        (path: string, refused: boolean) =>
+        async (guard: Guard): Promise<Turn> => {
+          const { seconds } = bench;
+          const { requests, perSecond } = await closedLoad(guard, { path, seconds, connections: CONNECTIONS, refused });
+          return { units: requests, figures: { rate: perSecond } };
+        };
+      const unknown = { ...open.guard, credential: `${open.guard.credential}x` };
+      const acts = new Map<string, { readonly guard: Guard; readonly act: (guard: Guard) => Promise<Turn> }>([
+        ['accepted', { guard: open.guard, act: asked('/v1/jobs/job-1', false) }],
+        ['denied route', { guard: open.guard, act: asked('/dev/secret', true) }],
+        ['no such token', { guard: unknown, act: asked('/v1/jobs/job-1', true) }],
+        [
+          'address, before TLS',
+          {
+            guard: closed.guard,
+            act: async (guard) => {
+              const { requests, perSecond } = await turnedAway(guard, {
+                seconds: bench.seconds,
+                connections: CONNECTIONS,
+              });
+              return { units: requests, figures: { rate: perSecond } };
+            },
+          },
+        ],
+      ]);
+      const each = [...acts].map(([name, { guard }]) => ({ peer: { ...unslowed, name }, guard }));
       return {
         workload: 'refusals',
         about: 'what guardbee spends on what it refuses, and how many refusals cost what one accepted request does',
         columns: [
           { key: 'rate', title: 'a second', digits: 0 },
           { key: 'cpu', title: 'CPU µs each', digits: 1 },
-          { key: 'times', title: 'for one request', digits: 1 },
+          { key: 'share', title: 'for one request', digits: 1 },
         ],
-        rows: rows.map(({ name, cells }) => ({
-          name,
-          cells: { ...cells, times: accepted / (cells['cpu'] ?? Number.NaN) },
-        })),
+        rows: await inTurns(bench, each, { warmUp: 2, unit: 'cpu' }, async (guard, { peer }) => {
+          const kind = acts.get(peer.name);
+          if (kind === undefined) throw new TypeError('each has been listed');
+          return await kind.act(guard);
+        }),
       };
     }),
 };
