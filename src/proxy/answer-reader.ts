@@ -62,6 +62,8 @@ export class AnswerReader {
   #interim = 0;
   #upgraded: readonly string[] | null = null;
   #position = 0;
+  /** Where whole chunks end, in what is being read, that were not wanted as they came. */
+  #unwantedUntil = 0;
   #ready = true;
   #reusable = true;
   #keepAliveMs = Number.POSITIVE_INFINITY;
@@ -112,6 +114,7 @@ export class AnswerReader {
    */
   read(chunk: Buffer): boolean {
     this.#ready = true;
+    this.#unwantedUntil = 0;
     let at = 0;
     while (at < chunk.length) {
       switch (this.#state) {
@@ -230,7 +233,7 @@ export class AnswerReader {
    * the same. @returns where such chunks end: `from`, where none is there or they are not wanted
    */
   #passWholeChunks(chunk: Buffer, from: number): number {
-    if (this.#pieces.length > 0) return from;
+    if (this.#pieces.length > 0 || from < this.#unwantedUntil) return from;
     const most = Math.min(chunk.length, from + MOST_AS_THEY_CAME);
     let content = 0;
     let end = from;
@@ -246,7 +249,11 @@ export class AnswerReader {
     this.#state = 'chunk_size';
     if (end === from) return from;
     const more = this.#events.chunks(chunk, from, end, content);
-    if (more === null) return from;
+    if (more === null) {
+      // Else each of them would be looked for once for every one before it.
+      this.#unwantedUntil = end;
+      return from;
+    }
     if (!more) this.#ready = false;
     return end;
   }

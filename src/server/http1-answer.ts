@@ -183,6 +183,8 @@ export class Http1Answer implements Answer {
     request.on('data', onData);
     request.once('end', finish);
     request.resume();
+    // Node 24.12 on: a request that announces no body has ended before anybody could listen (`optimizeEmptyRequests`).
+    if (request.readableEnded) setImmediate(finish);
   }
 
   /** The parser says `complete` a little later than the request is announced, also where there is no body. */

@@ -43,6 +43,25 @@ describe('what the parsers let through is judged again', () => {
     const head = await connection.readHead();
     return head.status;
   };
+
+  test('a refused request without a body has its connection closed, and nobody waits for the body that there is not', async () => {
+    const took: number[] = [];
+    for (const bytes of [
+      'GET / HTTP/1.1\r\n\r\n',
+      'TRACE / HTTP/1.1\r\nHost: a\r\n\r\n',
+      'GET /%zz HTTP/1.1\r\nHost: a\r\n\r\n',
+    ]) {
+      using connection = await RawConnection.connect(guard.plain);
+      const asked = performance.now();
+      connection.write(bytes);
+      assert.ok((await connection.readHead()).status >= 400);
+      assert.equal(await connection.waitForEnd(), 'end');
+      took.push(performance.now() - asked);
+    }
+    // The rest of a body is waited for a second long. The quickest tells: a busy machine only makes it later.
+    assert.ok(Math.min(...took) < 900, took.join(' '));
+  });
+
   const seen = async (mark: string): Promise<RecordedRequest> =>
     await upstream.waitForRequest((request) => request.header('x-mark') === mark);
 

@@ -265,6 +265,28 @@ describe('answers are read one way', () => {
     }
   });
 
+  test('chunks that are not wanted as they came are looked through once', () => {
+    let asked = 0;
+    let content = 0;
+    const reader = new AnswerReader('ordinary', {
+      head: () => true,
+      data: (chunk) => {
+        content += chunk.length;
+        return true;
+      },
+      chunks: () => {
+        asked += 1;
+        return null;
+      },
+    });
+    reader.read(bytes(CHUNKED));
+    const all = bytes('1\r\nx\r\n'.repeat(10_000));
+    for (let at = 0; at < all.length; at += 60_000) reader.read(all.subarray(at, at + 60_000));
+    assert.equal(content, 10_000);
+    // At most 16 KiB are looked at together.
+    assert.ok(asked <= 5, String(asked));
+  });
+
   const answers = fc
     .record({
       interim: fc.boolean(),
