@@ -161,12 +161,14 @@ export class AnswerReader {
       return end + 4;
     }
     const before = this.#pieceBytes;
-    const rest = from === 0 ? chunk : chunk.subarray(from);
+    // Behind the end of a head that came in pieces there may be more of the body than a head has room for.
+    const rest = chunk.subarray(from, from + HEAD_BYTES + END_OF_HEAD.length - before);
     this.#keep(rest, HEAD_BYTES, 'the head is too large');
     // Only the end of a line can end a head, or show that its lines end wrongly.
-    if (!rest.includes(LF)) return chunk.length;
-    const all = this.#joined();
-    const found = all.indexOf(END_OF_HEAD);
+    const all = rest.includes(LF) ? this.#joined() : null;
+    const found = all?.indexOf(END_OF_HEAD) ?? -1;
+    if (found === -1 && from + rest.length < chunk.length) throw new MalformedAnswer('the head is too large');
+    if (all === null) return chunk.length;
     if (found === -1) {
       // The rest may never come. A CR at the end may still get its LF.
       const lines = all.toString('latin1', 0, all.at(-1) === CR ? all.length - 1 : all.length);

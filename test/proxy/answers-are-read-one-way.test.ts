@@ -265,6 +265,20 @@ describe('answers are read one way', () => {
     }
   });
 
+  test('behind a head that came in pieces there may be as much of the body as one read holds', () => {
+    const body = 'x'.repeat(65_536);
+    const text = `HTTP/1.1 200 OK\r\nContent-Length: ${String(body.length)}\r\n\r\n${body}`;
+    for (const at of [5, 20, 40]) {
+      const rest = text.slice(at);
+      const pieces = [text.slice(0, at), rest.slice(0, 65_536), rest.slice(65_536)].filter((piece) => piece !== '');
+      const answer = read(pieces.map(bytes));
+      assert.equal(answer?.complete, true);
+      assert.equal(answer.body, body);
+    }
+    const endless = `HTTP/1.1 200 OK\r\nA: ${'x'.repeat(65_536)}`;
+    assert.equal(read([bytes(endless.slice(0, 9)), bytes(endless.slice(9))]), null);
+  });
+
   test('chunks that are not wanted as they came are looked through once', () => {
     let asked = 0;
     let content = 0;

@@ -109,7 +109,7 @@ describe('chunks pass, whatever pieces they come in', () => {
         const two = await h2Request(session, { ':path': '/stream', authorization: `Bearer ${guard.token}` });
         assert.deepEqual(two.body, content);
       }),
-      { numRuns: 120, interruptAfterTimeLimit: 8_000, markInterruptAsFailure: false },
+      { numRuns: 60, interruptAfterTimeLimit: 4_000, markInterruptAsFailure: false },
     );
     session.close();
   });
@@ -130,7 +130,7 @@ describe('chunks pass, whatever pieces they come in', () => {
         assert.equal(cut.complete, false);
         assert.deepEqual(cut.body, content.subarray(0, cut.body.length));
       }),
-      { numRuns: 80, interruptAfterTimeLimit: 6_000, markInterruptAsFailure: false },
+      { numRuns: 40, interruptAfterTimeLimit: 3_000, markInterruptAsFailure: false },
     );
   });
 
