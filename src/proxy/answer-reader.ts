@@ -19,9 +19,9 @@ export interface AnswerEvents {
   /**
    * The bytes from one place to another are whole chunks with all of their framing, plainly written.
    * @param content how many of them are of the body
-   * @returns false: enough for now; null: they are not wanted like this, and come by `data`
+   * @returns false: they are not wanted like this, and come by `data`
    */
-  chunks(bytes: Buffer, from: number, to: number, content: number): boolean | null;
+  chunks(bytes: Buffer, from: number, to: number, content: number): boolean;
 }
 
 const HEAD_BYTES = 64 * 1024;
@@ -250,14 +250,10 @@ export class AnswerReader {
     }
     this.#state = 'chunk_size';
     if (end === from) return from;
-    const more = this.#events.chunks(chunk, from, end, content);
-    if (more === null) {
-      // Else each of them would be looked for once for every one before it.
-      this.#unwantedUntil = end;
-      return from;
-    }
-    if (!more) this.#ready = false;
-    return end;
+    if (this.#events.chunks(chunk, from, end, content)) return end;
+    // Else each of them would be looked for once for every one before it.
+    this.#unwantedUntil = end;
+    return from;
   }
 
   #readChunkSize(chunk: Buffer, from: number): number {

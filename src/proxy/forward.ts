@@ -148,9 +148,9 @@ class ForwardHandler implements AnswerHandler {
     return !this.#paused;
   }
 
-  chunks(bytes: Buffer, from: number, to: number, content: number): boolean | null {
-    if (this.#over || this.#early !== null || this.#held !== null || this.#paused) return null;
-    if (!this.#exchange.answer.writeChunks(bytes, from, to)) return null;
+  chunks(bytes: Buffer, from: number, to: number, content: number): boolean {
+    if (this.#over || this.#early !== null || this.#held !== null || this.#paused) return false;
+    if (!this.#exchange.answer.writeChunks(bytes, from, to)) return false;
     this.#exchange.bytesOut += content;
     return true;
   }

@@ -142,8 +142,8 @@ class TunnelHandler implements AnswerHandler {
     return this.#exchange.answer.write(chunk);
   }
 
-  chunks(): null {
-    return null;
+  chunks(): boolean {
+    return false;
   }
 
   ended(): void {

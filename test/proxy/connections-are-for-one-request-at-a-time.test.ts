@@ -79,7 +79,7 @@ class Asker {
           });
           return false;
         },
-        chunks: () => null,
+        chunks: () => false,
         ended: () => {
           this.#end({ kind: 'ended', status: this.#status, body: this.#pieces });
         },
