@@ -33,6 +33,7 @@ import {
 } from './policy-source.js';
 import { KnownCredentials } from './known-credentials.js';
 import { judgeNode } from './node-line.js';
+import { collectWhenQuiet } from './quiet-collection.js';
 import { type Quickstart, QuickstartError, defaultStateDir, prepareQuickstart } from './quickstart.js';
 import type { ServiceNotices } from './service-notices.js';
 import type { Voice } from './voice.js';
@@ -252,8 +253,13 @@ async function serve(
       log.warn('socket.unused', `systemd handed over a socket that no listener takes: ${unused}`);
     }
     notices?.ready(servingStatus(policy.version), { listening: () => app.listening });
+    const stopCollecting = collectWhenQuiet();
     if (hints !== null) voice.err(hintLines(app, hints.quickstart, hints.demo));
-    return await ended.drained(app, crewed?.crew.broken ?? null);
+    try {
+      return await ended.drained(app, crewed?.crew.broken ?? null);
+    } finally {
+      stopCollecting();
+    }
   } catch (error) {
     if (error instanceof AddressError) {
       const hint = error.code === 'EADDRINUSE' ? addressHint(hints !== null) : '';

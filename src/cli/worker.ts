@@ -16,6 +16,7 @@ import type { Passed, Taken, ToOwner, ToWorker } from '../workers/protocol.js';
 import { ServedByOwner } from '../workers/served.js';
 import { EXIT, Ending } from './exit-code.js';
 import { KnownCredentials } from './known-credentials.js';
+import { collectWhenQuiet } from './quiet-collection.js';
 import { unexpected } from './unexpected.js';
 
 /** The descriptor at which the owner has put our end of the pair of sockets, beside the channel that Node uses. */
@@ -167,6 +168,7 @@ class Worker {
       this.#working = { app, served, log };
       this.#listening = served;
       this.#serve(served);
+      collectWhenQuiet();
       return { ok: true };
     } catch (error) {
       return refusalOf(error);
