@@ -5,8 +5,8 @@ import { plain } from '../peers/guardbee.js';
 import type { Guard } from '../peers/peer.js';
 import type { Workload } from '../rounds.js';
 
-/** Node gives memory back some seconds after a start; idle is what stays. */
-const IDLE_MS = 12_000;
+/** Memory of the start is given back some seconds later; idle is what stays. */
+const IDLE_MS = 20_000;
 
 function ask(guard: Guard): Promise<void> {
   return new Promise((resolve, reject) => {

@@ -2,7 +2,7 @@
 import { getHeapStatistics, setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 
-const LOOK_EVERY_MS = 2_000;
+const LOOK_EVERY_MS = 5_000;
 /** Share of the time since the last look: below it nobody notices a pause. */
 const QUIET = 0.05;
 /** What the heap has to have grown by since the last collection, or to hold unused after it, to be worth another. */

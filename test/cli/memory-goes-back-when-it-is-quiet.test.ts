@@ -125,8 +125,8 @@ describe('when memory is given back', () => {
     const heap = new ToldHeap();
     heap.pauseMs = 1_000;
     const collection = new QuietCollection(heap);
-    for (let i = 0; i < 3_000; i += 1) {
-      heap.clock += 2_000;
+    for (let i = 0; i < 1_500; i += 1) {
+      heap.clock += 5_000;
       heap.taken = 160 * MB;
       heap.used = 70 * MB;
       collection.look();
