@@ -1,5 +1,5 @@
 /**
- * Puts the compiled program into one file, since what a start costs most is finding and opening 240 of them
+ * Puts the compiled program into few files, since what a start costs most is finding and opening 240 of them
  * (docs/decisions/0023). Part of every build; see setup.mjs.
  *
  * Only modules of our own go in: packages stay where npm put them, for whoever audits what is installed. The compiler
@@ -12,14 +12,15 @@ import { dirname, join, posix } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { Script } from 'node:vm';
 import ts from 'typescript';
+import { BUNDLE } from './setup.mjs';
 
 /** Marks a name in the bundle; nothing that node or npm would look for begins so. */
 const MARK = '#';
 
 const BEYOND_ASCII = /[^\0-\x7f]/g;
 
-/** Before and after the modules. `modules` is a table of functions by name. */
-const LOADER_HEAD = `'use strict';
+/** Before the modules of the first file. `modules` is a table of functions by name, `elsewhere` one of files. */
+const loaderHead = (elsewhere) => `'use strict';
 const { pathToFileURL } = require('node:url');
 const HERE = pathToFileURL(__filename);
 const loaded = new Map();
@@ -28,6 +29,7 @@ function load(name) {
   let exports = loaded.get(name);
   if (exports === undefined) {
     exports = {};
+    if (!(name in modules)) Object.assign(modules, require(elsewhere[name])(__later, __meta));
     modules[name](exports, load);
     loaded.set(name, exports);
   }
@@ -52,35 +54,106 @@ function withoutLanguages() {
 withoutLanguages();
 const __later = async (name) => load(name);
 const __meta = (path) => ({ url: new URL(path, HERE).href });
+const elsewhere = { __proto__: null,
+${elsewhere}};
 const modules = { __proto__: null,
 `;
 const loaderTail = (entry) => `};
 module.exports = load(${JSON.stringify(entry)});
 `;
 
+const ALL_IN_ONE = { first: 'bundle.cjs', staying: [], rest: 'bundle.cjs' };
+
+/** Around the modules of any other file. */
+const PART_HEAD = `'use strict';
+let __later, __meta;
+module.exports = (later, meta) => {
+  __later = later;
+  __meta = meta;
+  return modules;
+};
+const modules = {
+`;
+const PART_TAIL = `};
+`;
+
 /**
- * @param {string} folder Of compiled modules. The bundle is meant to lie in it: `import.meta.url` in a module is what
- * it would be without a bundle.
- * @param {string} entry Path in the folder; what it exports, the bundle exports.
- * @returns {string} CommonJS
+ * @param {string} folder Of compiled modules. The files are meant to lie in it: `import.meta.url` in a module is what it
+ * would be without them.
+ * @param {string} entry Path in the folder; what it exports, the first file exports.
+ * @param {string[]} started Paths of modules that `entry` imports when they are wanted: what a process that stays needs.
+ * @param {{ first: string, staying: string[], rest: string }} names Of the first file, with what `entry` imports at once; of those
+ * with all that `started` may ever ask for, since the files may be others by then; and of the one with the rest.
+ * @returns {Map<string, string>} Text by name: CommonJS
  */
-export function bundle(folder, entry) {
+export function bundle(folder, entry, started = [], names = ALL_IN_ONE) {
+  const modules = modulesFrom(folder, entry);
+  const stray = started.find((path) => !modules.has(path));
+  if (stray !== undefined) throw new Error(`${stray} is to be put with what it needs, and nothing imports it`);
+  const atOnce = reached(modules, [entry], ['needed']);
+  const called = reached(modules, [entry, ...started], ['needed']);
+  const staying = reached(modules, started, ['needed', 'later']);
+
+  const parts = { first: [], staying: [], rest: [] };
+  for (const path of [...modules.keys()].sort()) {
+    const name = JSON.stringify(MARK + path);
+    const text = `function (exports, require) {\n${modules.get(path).text}}`;
+    const part = atOnce.has(path) ? parts.first : staying.has(path) ? parts.staying : parts.rest;
+    // V8 only finds the end of a function that may never be called, and reads it again when it is. One in parentheses it compiles.
+    part.push({ name, text: `${name}: ${called.has(path) ? `(${text})` : text},\n` });
+  }
+  const { first, rest } = names;
+  if (rest === first) parts.first.push(...parts.rest);
+  const others = [...inPieces(parts.staying, names.staying), ...inPieces(parts.rest, rest === first ? [] : [rest])];
+  const elsewhere = others.flatMap(([file, part]) =>
+    part.map(({ name }) => `${name}: ${JSON.stringify(`./${file}`)},\n`),
+  );
+  const table = (part) => part.map(({ text }) => text).join('');
+  return new Map([
+    [first, inAscii(loaderHead(elsewhere.join('')) + table(parts.first) + loaderTail(MARK + entry))],
+    ...others.map(([file, part]) => [file, inAscii(PART_HEAD + table(part) + PART_TAIL)]),
+  ]);
+}
+
+/** As many pieces of about the same length as there are names for; without a name none. */
+function inPieces(part, names) {
+  if (names.length === 0) return [];
+  const length = part.reduce((sum, { text }) => sum + text.length, 0);
+  const pieces = names.map((name) => [name, []]);
+  let before = 0;
+  for (const one of part) {
+    pieces[Math.floor((before / length) * names.length)][1].push(one);
+    before += one.text.length;
+  }
+  return pieces;
+}
+
+/** All modules that can be reached, by path, each as a function's body and with the paths it asks for. */
+function modulesFrom(folder, entry) {
   const modules = new Map();
   const pending = [entry];
   for (let path = pending.pop(); path !== undefined; path = pending.pop()) {
     if (modules.has(path)) continue;
-    const { text, asked } = asFunction(path, readFileSync(join(folder, path), 'utf8'));
-    modules.set(path, text);
-    for (const next of asked) {
+    const module = asFunction(path, readFileSync(join(folder, path), 'utf8'));
+    modules.set(path, module);
+    for (const next of [...module.needed, ...module.later]) {
       if (!existsSync(join(folder, next))) throw new Error(`${path} imports ${next}, which is not there`);
       pending.push(next);
     }
   }
-  const parts = [...modules].sort(([a], [b]) => (a < b ? -1 : 1));
-  const table = parts.map(
-    ([path, text]) => `${JSON.stringify(MARK + path)}: function (exports, require) {\n${text}},\n`,
-  );
-  return inAscii(LOADER_HEAD + table.join('') + loaderTail(MARK + entry));
+  return modules;
+}
+
+/** The paths that lead on from these by such imports, and these. */
+function reached(modules, from, kinds) {
+  const found = new Set();
+  const pending = [...from];
+  for (let path = pending.pop(); path !== undefined; path = pending.pop()) {
+    if (found.has(path)) continue;
+    found.add(path);
+    for (const kind of kinds) pending.push(...modules.get(path)[kind]);
+  }
+  return found;
 }
 
 /**
@@ -91,14 +164,15 @@ function inAscii(text) {
   return text.replace(BEYOND_ASCII, (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, '0')}`);
 }
 
-/** A module as the body of a function, and which others it asks for. */
+/** A module as the body of a function, and which others it asks for: to be loaded at all, or when it calls for them. */
 function asFunction(path, source) {
-  const asked = [];
+  const needed = [];
+  const later = [];
   /** Where a relative import leads; null for a package or a module of node's. */
-  const named = (specifier) => {
+  const named = (specifier, paths) => {
     if (!specifier.startsWith('.')) return null;
     const to = posix.join(posix.dirname(path), specifier);
-    asked.push(to);
+    paths.push(to);
     return MARK + to;
   };
   const rewrite = (context) => (file) => {
@@ -107,7 +181,7 @@ function asFunction(path, source) {
       factory.createCallExpression(factory.createIdentifier(name), undefined, [factory.createStringLiteral(text)]);
     const visit = (node) => {
       if (ts.isImportDeclaration(node) || (ts.isExportDeclaration(node) && node.moduleSpecifier !== undefined)) {
-        const name = named(node.moduleSpecifier.text);
+        const name = named(node.moduleSpecifier.text, needed);
         if (name === null) return node;
         const specifier = factory.createStringLiteral(name);
         return ts.isImportDeclaration(node)
@@ -127,7 +201,7 @@ function asFunction(path, source) {
           throw new Error(`${path}: an import whose name is made at run time cannot be put into one file`);
         }
         // Those of packages stay as they are: some are ES modules, which `require` does not load everywhere.
-        const name = named(specifier.text);
+        const name = named(specifier.text, later);
         return name === null ? node : call('__later', name);
       }
       // Its function sees how a character was written.
@@ -151,24 +225,25 @@ function asFunction(path, source) {
     transformers: { before: [rewrite] },
   });
   // Strictness is said once, for the whole file.
-  return { text: outputText.replace(/^"use strict";\n/, ''), asked };
+  return { text: outputText.replace(/^"use strict";\n/, ''), needed, later };
 }
 
-/** Writes the whole new bundle or none. */
-export function writeBundle(folder, entry, file) {
-  const text = bundle(folder, entry);
+/** Writes all files of a new bundle into a folder, or none. */
+export function writeBundle(folder, entry, into, started, names) {
+  const texts = [...bundle(folder, entry, started, names)].map(([name, text]) => ({ file: join(into, name), text }));
   // A syntax that does not survive being put into a function is found now, not at the next start.
-  new Script(text, { filename: file });
-  const temporary = `${file}.${String(process.pid)}.tmp`;
+  for (const { file, text } of texts) new Script(text, { filename: file });
+  const temporary = (file) => `${file}.${String(process.pid)}.tmp`;
   try {
-    writeFileSync(temporary, text);
-    renameSync(temporary, file);
+    for (const { file, text } of texts) writeFileSync(temporary(file), text);
+    // The first file leads to the others.
+    for (const { file } of texts.toReversed()) renameSync(temporary(file), file);
   } finally {
-    rmSync(temporary, { force: true });
+    for (const { file } of texts) rmSync(temporary(file), { force: true });
   }
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
   const src = join(dirname(dirname(fileURLToPath(import.meta.url))), 'dist', 'src');
-  writeBundle(src, 'cli/process.js', join(src, 'guardbee.cjs'));
+  writeBundle(src, 'cli/process.js', src, ['cli/run.js', 'cli/unexpected.js'], BUNDLE);
 }

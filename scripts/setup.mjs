@@ -26,8 +26,16 @@ const OLDEST_NODE = [20, 18, 1];
 const INSTALL_STAMP = join(ROOT, 'node_modules', '.guardbee-install');
 const DIST = join(ROOT, 'dist');
 const ENTRY = join(DIST, 'src', 'cli', 'guardbee.js');
-/** The program in one file, made of the modules. */
-const BUNDLE = join(DIST, 'src', 'guardbee.cjs');
+/**
+ * The program in few files, made of the modules (bundle.mjs): what every verb needs, what `run` does, what other verbs do. `run` is
+ * read in pieces, since glibc gives back no block that is smaller than the largest that was ever freed (mallopt(3), M_MMAP_THRESHOLD).
+ */
+export const BUNDLE = {
+  first: 'guardbee.cjs',
+  staying: [1, 2, 3, 4, 5, 6].map((piece) => `guardbee-run-${piece}.cjs`),
+  rest: 'guardbee-verbs.cjs',
+};
+const BUNDLE_FILES = [BUNDLE.first, ...BUNDLE.staying, BUNDLE.rest].map((name) => join(DIST, 'src', name));
 
 /** What can be built: the program alone, or the tests and benchmarks too. */
 const BUILDS = {
@@ -103,7 +111,8 @@ async function buildStale(build, lock, checked) {
   const { project, folders, info } = BUILDS[build];
   // Taken before the compiler runs: a file that changes meanwhile makes another build, never a stale one.
   const before = fingerprint(folders, lock);
-  if (readText(stampFile(build)) === before && existsSync(ENTRY) && existsSync(BUNDLE)) return false;
+  if (readText(stampFile(build)) === before && existsSync(ENTRY) && BUNDLE_FILES.every((file) => existsSync(file)))
+    return false;
   const program = build === 'program' ? before : fingerprint(BUILDS.program.folders, lock);
   await step('Building', async () => {
     await compile(project, checked);
@@ -168,7 +177,7 @@ function removeStray(outputs, folder) {
     if (entry.isDirectory()) {
       removeStray(path, join(folder, entry.name));
       if (readdirSync(path).length === 0) rmdirSync(path);
-    } else if (path !== BUNDLE && !existsSync(join(folder, entry.name.replace(/\.js(\.map)?$/, '.ts')))) {
+    } else if (!BUNDLE_FILES.includes(path) && !existsSync(join(folder, entry.name.replace(/\.js(\.map)?$/, '.ts')))) {
       rmSync(path);
     }
   }

@@ -1,4 +1,5 @@
 /** Memory that a busy time has left behind goes back to the system in the quiet after it (decision 33). */
+import module from 'node:module';
 import { getHeapStatistics, setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 
@@ -20,8 +21,8 @@ export interface Heap {
   size(): { readonly taken: number; readonly used: number };
   /** @returns the share of the time since it was last asked in which the process had something to do: 0 to 1 */
   busy(): number;
-  /** Collects all that nobody holds, at once. */
-  collect(): void;
+  /** Collects all that nobody holds, at once. @param code also what was compiled: whatever is called again is compiled again */
+  collect(code: boolean): void;
   /** Milliseconds of a clock that never goes back. */
   now(): number;
 }
@@ -36,6 +37,8 @@ export class QuietCollection {
   #least = 0;
   #left = 0;
   #restUntil = 0;
+  /** Most of what is compiled before the first quiet has only the start called. Later it is what requests call. */
+  #started = false;
 
   constructor(heap: Heap) {
     this.#heap = heap;
@@ -55,7 +58,8 @@ export class QuietCollection {
       this.#left = 0;
       return;
     }
-    heap.collect();
+    heap.collect(!this.#started);
+    this.#started = true;
     this.#left -= 1;
     const ended = heap.now();
     this.#restUntil = ended + (ended - began) * REST_PER_PAUSE;
@@ -95,14 +99,30 @@ export function collectWhenQuiet(): () => void {
 }
 
 /**
+ * Also what V8 keeps for the next time somebody asks for memory, in two collections. Node 20 takes any options of `gc` to mean the
+ * young alone.
+ */
+const EVERYTHING =
+  Number.parseInt(process.versions.node) < 22 ? '' : `{ type: 'major', execution: 'sync', flavor: 'last-resort' }`;
+
+/**
  * By V8's own `gc`. It is a global of contexts that are made while the flag is set: of one that goes with its collection, and of no
  * other. The inspector has one as well, but a session that was once open keeps the process from ending.
  */
-function collect(): void {
-  setFlagsFromString('--expose-gc');
+function collect(code: boolean): void {
+  // What Node keeps for the next start it takes from what is compiled when it is asked to, which would else be at the end.
+  if (code) keepCompiled();
+  const flags = code ? ['expose-gc', 'stress-flush-code'] : ['expose-gc'];
+  for (const flag of flags) setFlagsFromString(`--${flag}`);
   try {
-    runInNewContext('globalThis.gc?.()');
+    runInNewContext(`globalThis.gc?.(${code ? EVERYTHING : ''})`);
   } finally {
-    setFlagsFromString('--no-expose-gc');
+    for (const flag of flags) setFlagsFromString(`--no-${flag}`);
   }
+}
+
+/** Node 22.10 and newer; does nothing where nothing is kept (decision 23). */
+function keepCompiled(): void {
+  const { flushCompileCache } = module as { readonly flushCompileCache?: () => void };
+  flushCompileCache?.();
 }

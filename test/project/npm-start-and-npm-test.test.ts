@@ -5,7 +5,7 @@ import { after, describe, test } from 'node:test';
 import { REPOSITORY, runCommand, type CommandResult } from '../support/process.js';
 import { TemporaryDirectory } from '../support/temporary-directory.js';
 
-/** A repository of three files with the real scripts and the real compiler. */
+/** A repository of a few files with the real scripts and the real compiler. */
 function repository(): TemporaryDirectory {
   const directory = new TemporaryDirectory();
   const put = (name: string, text: string): void => {
@@ -31,7 +31,12 @@ function repository(): TemporaryDirectory {
     `declare const console: { log(text: string): void };
     export async function asProgram(argv: readonly string[]): Promise<number> { console.log(JSON.stringify(argv)); return 5; }`,
   );
-  put('src/cli/process.ts', `export { extra } from '../extra.js';`);
+  put(
+    'src/cli/process.ts',
+    `export { extra } from '../extra.js';\nexport const later = [import('./run.js'), import('./unexpected.js')];`,
+  );
+  put('src/cli/run.ts', 'export const run = 1;');
+  put('src/cli/unexpected.ts', 'export const unexpected = 1;');
   put('test/node.d.ts', `declare module 'node:test' { export function test(name: string, body: () => void): void; }`);
   put('src/extra.ts', 'export const extra = 1;');
   put('test/one.test.ts', `import { test } from 'node:test';\ntest('one runs', () => undefined);`);
@@ -61,16 +66,19 @@ describe('setup', () => {
     assert.match(readFileSync(directory.file('dist/src/extra.js'), 'utf8'), /22/);
     assert.match(readFileSync(directory.file('dist/src/guardbee.cjs'), 'utf8'), /22/);
 
-    writeFileSync(directory.file('src/cli/process.ts'), 'export const program = 1;');
+    writeFileSync(
+      directory.file('src/cli/process.ts'),
+      `export const later = [import('./run.js'), import('./unexpected.js')];`,
+    );
     rmSync(directory.file('src/extra.ts'));
     rmSync(directory.file('dist/src/cli/guardbee.js'));
     assert.equal((await script(directory, 'build.mjs', '--all')).stderr, 'Building …\n');
     assert.equal(existsSync(directory.file('dist/src/extra.js')), false, 'its source is gone');
     assert.ok(existsSync(directory.file('dist/src/cli/guardbee.js')), 'an output that went missing is made again');
 
-    rmSync(directory.file('dist/src/guardbee.cjs'));
+    rmSync(directory.file('dist/src/guardbee-run-1.cjs'));
     assert.equal((await script(directory, 'build.mjs')).stderr, 'Building …\n');
-    assert.ok(existsSync(directory.file('dist/src/guardbee.cjs')), 'and so is the program in one file');
+    assert.ok(existsSync(directory.file('dist/src/guardbee-run-1.cjs')), 'and so is the program in few files');
   });
 
   test('start is guardbee run in the same process, with its arguments and its exit code', async () => {

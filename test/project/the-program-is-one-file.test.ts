@@ -1,6 +1,6 @@
 /** The bundle that a build makes of the program's modules, and when it is run instead of them. */
 import assert from 'node:assert/strict';
-import { chmodSync, copyFileSync, existsSync, mkdirSync, readdirSync, utimesSync } from 'node:fs';
+import { chmodSync, copyFileSync, existsSync, mkdirSync, readdirSync, rmSync, utimesSync } from 'node:fs';
 import * as module from 'node:module';
 import { dirname, join } from 'node:path';
 import { pathToFileURL } from 'node:url';
@@ -9,9 +9,15 @@ import { writeFileIn } from '../support/policy-builder.js';
 import { GUARDBEE_ENTRY, REPOSITORY, runCommand } from '../support/process.js';
 import { TemporaryDirectory } from '../support/temporary-directory.js';
 
+interface Names {
+  readonly first: string;
+  readonly staying: readonly string[];
+  readonly rest: string;
+}
+
 interface Script {
-  readonly bundle: (folder: string, entry: string) => string;
-  readonly writeBundle: (folder: string, entry: string, file: string) => void;
+  readonly bundle: (folder: string, entry: string, started?: string[], names?: Names) => Map<string, string>;
+  readonly writeBundle: (folder: string, entry: string, into: string, started?: string[], names?: Names) => void;
 }
 
 const { bundle, writeBundle } = (await import(pathToFileURL(join(REPOSITORY, 'scripts', 'bundle.mjs')).href)) as Script;
@@ -28,8 +34,8 @@ function folderOf(t: TestContext, files: Readonly<Record<string, string>>): Temp
 /** What the bundle of these modules exports; `entry.js` is asked for. */
 function exportsOf(t: TestContext, files: Readonly<Record<string, string>>): Record<string, unknown> {
   const folder = folderOf(t, files);
-  const file = folder.file('all.cjs');
-  writeBundle(folder.path, 'entry.js', file);
+  writeBundle(folder.path, 'entry.js', folder.path);
+  const file = folder.file('bundle.cjs');
   return module.createRequire(file)(file) as Record<string, unknown>;
 }
 
@@ -95,7 +101,7 @@ describe('a bundle', () => {
     };
     const { seen } = exportsOf(t, modules);
     assert.deepEqual(seen, ['naïve…', '‘1’', true, { größe: 1 }]);
-    assert.match(bundle(folderOf(t, modules).path, 'entry.js'), /^[\0-\x7f]*$/);
+    assert.match(bundle(folderOf(t, modules).path, 'entry.js').get('bundle.cjs') ?? '', /^[\0-\x7f]+$/);
     const raw = folderOf(t, { 'entry.js': 'export const text = String.raw`…`;' });
     assert.throws(() => bundle(raw.path, 'entry.js'), /a tagged template/);
   });
@@ -107,8 +113,53 @@ describe('a bundle', () => {
     assert.throws(() => bundle(computed.path, 'entry.js'), /entry\.js: an import whose name is made at run time/);
     const waiting = folderOf(t, { 'entry.js': `export const late = await Promise.resolve(1);` });
     assert.throws(() => {
-      writeBundle(waiting.path, 'entry.js', waiting.file('all.cjs'));
+      writeBundle(waiting.path, 'entry.js', waiting.path);
     }, SyntaxError);
+    assert.deepEqual(
+      readdirSync(waiting.path).filter((name) => name.endsWith('cjs')),
+      [],
+    );
+    const stray = folderOf(t, { 'entry.js': `export const here = 1;` });
+    assert.throws(() => bundle(stray.path, 'entry.js', ['run.js']), /^Error: run\.js is .* nothing imports it$/);
+  });
+
+  test('of several files: each module in one, and what stays asks for none of the rest', async (t) => {
+    const folder = folderOf(t, {
+      'entry.js': `
+        import { log } from './shared.js';
+        export { log };
+        export const run = async () => (await import('./run.js')).ask();
+        export const verb = async () => (await import('./verb.js')).said;`,
+      'shared.js': `export const log = [];`,
+      'run.js': `
+        import { log } from './shared.js';
+        import { both } from './both.js';
+        log.push('run', both);
+        export const ask = async () => (await import('./when-asked.js')).found;`,
+      'both.js': `export const both = 'both';`,
+      'when-asked.js': `export const found = import.meta.url;`,
+      'verb.js': `import { both } from './both.js'; import { log } from './shared.js'; log.push('verb'); export const said = both;`,
+    });
+    writeBundle(folder.path, 'entry.js', folder.path, ['run.js'], {
+      first: 'first.cjs',
+      staying: ['second.cjs', 'third.cjs'],
+      rest: 'fourth.cjs',
+    });
+    // What they are in is what they are in: the modules are gone.
+    for (const name of readdirSync(folder.path)) if (name.endsWith('.js')) rmSync(folder.file(name));
+    const require = module.createRequire(folder.file('first.cjs'));
+    const loaded = (): string[] => Object.keys(require.cache).filter((file) => dirname(file) === folder.path);
+    const { log, run, verb } = require('./first.cjs') as {
+      readonly log: string[];
+      readonly run: () => Promise<string>;
+      readonly verb: () => Promise<string>;
+    };
+    assert.deepEqual(loaded(), [folder.file('first.cjs')]);
+    assert.match(await run(), /\/when-asked\.js$/);
+    assert.deepEqual(loaded().slice(1).sort(), [folder.file('second.cjs'), folder.file('third.cjs')]);
+    assert.equal(await verb(), 'both');
+    assert.deepEqual(log, ['run', 'both', 'verb']);
+    assert.equal(loaded().length, 4);
   });
 });
 
