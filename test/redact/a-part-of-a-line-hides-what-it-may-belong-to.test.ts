@@ -6,7 +6,7 @@ import fc from 'fast-check';
 import { LONGEST_LINE } from '../../src/observe/redact/stream-redactor.js';
 import { KNOWN, Stream, anyBytes, inPieces, lineByLine, searchThatKnows, streamed } from './streams.js';
 
-const TIME_BOX = { interruptAfterTimeLimit: 3_000, markInterruptAsFailure: false, numRuns: 50_000 };
+const TIME_BOX = { interruptAfterTimeLimit: 1_500, markInterruptAsFailure: false, numRuns: 50_000 };
 const SECRET = 'a-known-secret-of-ours';
 const search = searchThatKnows(SECRET, ...KNOWN);
 const fingerprints = (out: Buffer): string => out.toString().replace(/\[redacted:[0-9a-f]{6}\]/g, '[redacted:M]');

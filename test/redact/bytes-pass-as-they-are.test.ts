@@ -4,7 +4,7 @@ import fc from 'fast-check';
 import { bytesOf, textOf, unfinishedCharacter } from '../../src/observe/redact/byte-text.js';
 import { inPieces, searchThatKnows, streamed } from './streams.js';
 
-const TIME_BOX = { interruptAfterTimeLimit: 3_000, markInterruptAsFailure: false, numRuns: 20_000 };
+const TIME_BOX = { interruptAfterTimeLimit: 1_500, markInterruptAsFailure: false, numRuns: 20_000 };
 
 const anything = fc.array(
   fc.oneof(

@@ -6,7 +6,7 @@ import { looksRandom } from '../../src/observe/randomness.js';
 import { apply, compose } from '../../src/observe/redact/spans.js';
 import { KNOWN, anyBytes, inPieces, lineByLine, searchThatKnows, streamed } from './streams.js';
 
-const TIME_BOX = { interruptAfterTimeLimit: 3_000, markInterruptAsFailure: false, numRuns: 20_000 };
+const TIME_BOX = { interruptAfterTimeLimit: 1_500, markInterruptAsFailure: false, numRuns: 20_000 };
 const cuts = fc.array(fc.nat(2_000), { maxLength: 4 });
 
 describe('a stream comes out as its lines do, each looked at in full', () => {
