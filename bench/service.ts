@@ -15,29 +15,51 @@ import { monotonicMs } from './clock.js';
 const BODY = Buffer.from('{"status":"ok","model":"llama","workers":[1,2,3]}');
 const PIECE = Buffer.alloc(64 * 1024, 0x61);
 
-const tickers = new Map<number, Set<ServerResponse>>();
+/** The streams of one pace: of each millisecond of its period, those that send then. */
+class Ticker {
+  readonly #slots: readonly Set<ServerResponse>[];
+  #joined = 0;
+  #sent = Math.floor(monotonicMs());
 
-/** All streams of one pace share a timer, which spreads them over its period. */
-function tick(response: ServerResponse, ms: number): void {
-  let streams = tickers.get(ms);
-  if (streams === undefined) {
-    const all = new Set<ServerResponse>();
-    tickers.set(ms, all);
-    streams = all;
-    const slots = 10;
-    let slot = 0;
+  constructor(periodMs: number) {
+    this.#slots = Array.from({ length: periodMs }, () => new Set<ServerResponse>());
     setInterval(() => {
-      slot = (slot + 1) % slots;
-      let index = 0;
-      for (const stream of all) {
-        if (index++ % slots !== slot) continue;
+      this.#send();
+    }, 1);
+  }
+
+  /**
+   * Streams that know nothing of each other send at moments of their own. In bursts of 50, as they were sent before, an event would wait
+   * for those of its burst, and the latency would be that of the burst.
+   */
+  join(stream: ServerResponse): void {
+    // The golden section of the period further each time: wherever joining ends, they are spread over all of it.
+    const slot = this.#slots[Math.floor(((this.#joined * 0.618_034) % 1) * this.#slots.length)];
+    this.#joined += 1;
+    slot?.add(stream);
+    stream.once('close', () => slot?.delete(stream));
+  }
+
+  end(): void {
+    for (const slot of this.#slots) for (const stream of slot) stream.end();
+  }
+
+  /** Timers come late and skip; no millisecond is left out. */
+  #send(): void {
+    for (const now = Math.floor(monotonicMs()); this.#sent < now; this.#sent += 1) {
+      for (const stream of this.#slots[this.#sent % this.#slots.length] ?? []) {
         stream.write(`data: ${String(monotonicMs())}\n\n`);
       }
-    }, ms / slots);
+    }
   }
-  const joined = streams;
-  joined.add(response);
-  response.once('close', () => joined.delete(response));
+}
+
+const tickers = new Map<number, Ticker>();
+
+function tick(response: ServerResponse, ms: number): void {
+  const ticker = tickers.get(ms) ?? new Ticker(ms);
+  tickers.set(ms, ticker);
+  ticker.join(response);
 }
 
 function sendBytes(response: ServerResponse, count: number): void {
@@ -58,7 +80,7 @@ function sendBytes(response: ServerResponse, count: number): void {
 const server = createServer((request, response) => {
   const url = request.url ?? '';
   if (request.method === 'DELETE') {
-    for (const streams of tickers.values()) for (const stream of streams) stream.end();
+    for (const ticker of tickers.values()) ticker.end();
     response.end();
     return;
   }
