@@ -62,8 +62,6 @@ const loaderTail = (entry) => `};
 module.exports = load(${JSON.stringify(entry)});
 `;
 
-const ALL_IN_ONE = { first: 'bundle.cjs', staying: [], rest: 'bundle.cjs' };
-
 /** Around the modules of any other file. */
 const PART_HEAD = `'use strict';
 let __later, __meta;
@@ -86,7 +84,7 @@ const PART_TAIL = `};
  * with all that `started` may ever ask for, since the files may be others by then; and of the one with the rest.
  * @returns {Map<string, string>} Text by name: CommonJS
  */
-export function bundle(folder, entry, started = [], names = ALL_IN_ONE) {
+export function bundle(folder, entry, started, names) {
   const modules = modulesFrom(folder, entry);
   const stray = started.find((path) => !modules.has(path));
   if (stray !== undefined) throw new Error(`${stray} is to be put with what it needs, and nothing imports it`);
@@ -102,22 +100,19 @@ export function bundle(folder, entry, started = [], names = ALL_IN_ONE) {
     // V8 only finds the end of a function that may never be called, and reads it again when it is. One in parentheses it compiles.
     part.push({ name, text: `${name}: ${called.has(path) ? `(${text})` : text},\n` });
   }
-  const { first, rest } = names;
-  if (rest === first) parts.first.push(...parts.rest);
-  const others = [...inPieces(parts.staying, names.staying), ...inPieces(parts.rest, rest === first ? [] : [rest])];
+  const others = [...inPieces(parts.staying, names.staying), [names.rest, parts.rest]];
   const elsewhere = others.flatMap(([file, part]) =>
     part.map(({ name }) => `${name}: ${JSON.stringify(`./${file}`)},\n`),
   );
   const table = (part) => part.map(({ text }) => text).join('');
   return new Map([
-    [first, inAscii(loaderHead(elsewhere.join('')) + table(parts.first) + loaderTail(MARK + entry))],
+    [names.first, inAscii(loaderHead(elsewhere.join('')) + table(parts.first) + loaderTail(MARK + entry))],
     ...others.map(([file, part]) => [file, inAscii(PART_HEAD + table(part) + PART_TAIL)]),
   ]);
 }
 
-/** As many pieces of about the same length as there are names for; without a name none. */
+/** As many pieces of about the same length as there are names for. */
 function inPieces(part, names) {
-  if (names.length === 0) return [];
   const length = part.reduce((sum, { text }) => sum + text.length, 0);
   const pieces = names.map((name) => [name, []]);
   let before = 0;

@@ -16,11 +16,13 @@ interface Names {
 }
 
 interface Script {
-  readonly bundle: (folder: string, entry: string, started?: string[], names?: Names) => Map<string, string>;
-  readonly writeBundle: (folder: string, entry: string, into: string, started?: string[], names?: Names) => void;
+  readonly bundle: (folder: string, entry: string, started: string[], names: Names) => Map<string, string>;
+  readonly writeBundle: (folder: string, entry: string, into: string, started: string[], names: Names) => void;
 }
 
 const { bundle, writeBundle } = (await import(pathToFileURL(join(REPOSITORY, 'scripts', 'bundle.mjs')).href)) as Script;
+
+const NAMES: Names = { first: 'first.cjs', staying: ['second.cjs', 'third.cjs'], rest: 'fourth.cjs' };
 
 function folderOf(t: TestContext, files: Readonly<Record<string, string>>): TemporaryDirectory {
   const folder = new TemporaryDirectory(t);
@@ -34,8 +36,8 @@ function folderOf(t: TestContext, files: Readonly<Record<string, string>>): Temp
 /** What the bundle of these modules exports; `entry.js` is asked for. */
 function exportsOf(t: TestContext, files: Readonly<Record<string, string>>): Record<string, unknown> {
   const folder = folderOf(t, files);
-  writeBundle(folder.path, 'entry.js', folder.path);
-  const file = folder.file('bundle.cjs');
+  writeBundle(folder.path, 'entry.js', folder.path, [], NAMES);
+  const file = folder.file('first.cjs');
   return module.createRequire(file)(file) as Record<string, unknown>;
 }
 
@@ -101,26 +103,31 @@ describe('a bundle', () => {
     };
     const { seen } = exportsOf(t, modules);
     assert.deepEqual(seen, ['naïve…', '‘1’', true, { größe: 1 }]);
-    assert.match(bundle(folderOf(t, modules).path, 'entry.js').get('bundle.cjs') ?? '', /^[\0-\x7f]+$/);
+    for (const text of bundle(folderOf(t, modules).path, 'entry.js', [], NAMES).values()) {
+      assert.match(text, /^[\0-\x7f]+$/);
+    }
     const raw = folderOf(t, { 'entry.js': 'export const text = String.raw`…`;' });
-    assert.throws(() => bundle(raw.path, 'entry.js'), /a tagged template/);
+    assert.throws(() => bundle(raw.path, 'entry.js', [], NAMES), /a tagged template/);
   });
 
   test('is not made of what is not there, or cannot be known', (t) => {
     const missing = folderOf(t, { 'entry.js': `import './gone.js';` });
-    assert.throws(() => bundle(missing.path, 'entry.js'), /entry\.js imports gone\.js, which is not there/);
+    assert.throws(() => bundle(missing.path, 'entry.js', [], NAMES), /entry\.js imports gone\.js, which is not there/);
     const computed = folderOf(t, { 'entry.js': `export const any = (name) => import(name);` });
-    assert.throws(() => bundle(computed.path, 'entry.js'), /entry\.js: an import whose name is made at run time/);
+    assert.throws(
+      () => bundle(computed.path, 'entry.js', [], NAMES),
+      /entry\.js: an import whose name is made at run time/,
+    );
     const waiting = folderOf(t, { 'entry.js': `export const late = await Promise.resolve(1);` });
     assert.throws(() => {
-      writeBundle(waiting.path, 'entry.js', waiting.path);
+      writeBundle(waiting.path, 'entry.js', waiting.path, [], NAMES);
     }, SyntaxError);
     assert.deepEqual(
       readdirSync(waiting.path).filter((name) => name.endsWith('cjs')),
       [],
     );
     const stray = folderOf(t, { 'entry.js': `export const here = 1;` });
-    assert.throws(() => bundle(stray.path, 'entry.js', ['run.js']), /^Error: run\.js is .* nothing imports it$/);
+    assert.throws(() => bundle(stray.path, 'entry.js', ['run.js'], NAMES), /^Error: run\.js is .* nothing imports it$/);
   });
 
   test('of several files: each module in one, and what stays asks for none of the rest', async (t) => {
@@ -140,11 +147,7 @@ describe('a bundle', () => {
       'when-asked.js': `export const found = import.meta.url;`,
       'verb.js': `import { both } from './both.js'; import { log } from './shared.js'; log.push('verb'); export const said = both;`,
     });
-    writeBundle(folder.path, 'entry.js', folder.path, ['run.js'], {
-      first: 'first.cjs',
-      staying: ['second.cjs', 'third.cjs'],
-      rest: 'fourth.cjs',
-    });
+    writeBundle(folder.path, 'entry.js', folder.path, ['run.js'], NAMES);
     // What they are in is what they are in: the modules are gone.
     for (const name of readdirSync(folder.path)) if (name.endsWith('.js')) rmSync(folder.file(name));
     const require = module.createRequire(folder.file('first.cjs'));
